@@ -1,0 +1,289 @@
+//! Reads a stream block by block, in bounded memory.
+
+use crate::block::{self, BlockKind};
+use crate::header::{self, Header};
+use crate::{Nanos, Records};
+use std::fmt;
+use std::io::{self, Read};
+
+/// Where and why reading stopped before the end of the data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Damage {
+    /// The data ends inside a block: the process was killed, or the file was copied while it was written.
+    Cut {
+        /// Where the unfinished block starts, in bytes.
+        offset: u64,
+        /// How much of it is there, in bytes.
+        bytes: u64,
+    },
+    /// The data is not what was written.
+    Corrupt {
+        /// Where, in bytes.
+        offset: u64,
+        /// What is wrong there.
+        what: What,
+    },
+}
+
+/// What is wrong at an offset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum What {
+    /// The bytes that start every block are missing.
+    Sync,
+    /// The checksum differs.
+    Checksum,
+    /// A block claims more bytes than any has.
+    Length(u64),
+    /// A block of a kind that this version does not have.
+    BlockKind(u8),
+    /// A record of a kind that this version does not have.
+    RecordKind(u8),
+    /// A record or event that breaks its own rules.
+    Malformed(&'static str),
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match *self {
+            Damage::Cut { offset, bytes } => {
+                write!(f, "block at offset {offset:#x}: the file ends after {bytes} of its bytes")
+            }
+            Damage::Corrupt { offset, what } => match what {
+                What::Sync => write!(f, "block at offset {offset:#x}: no block starts here"),
+                What::Checksum => write!(f, "block at offset {offset:#x}: checksum mismatch"),
+                What::Length(len) => write!(f, "block at offset {offset:#x}: impossible length {len}"),
+                What::BlockKind(kind) => write!(f, "block at offset {offset:#x}: unknown kind {kind:#04x}"),
+                What::RecordKind(kind) => write!(f, "record at offset {offset:#x}: unknown kind {kind:#04x}"),
+                What::Malformed(what) => write!(f, "record at offset {offset:#x}: {what}"),
+            },
+        }
+    }
+}
+
+/// Why a stream, or the rest of it, cannot be read.
+#[derive(Debug)]
+pub enum ReadError {
+    /// From the system.
+    Io(io::Error),
+    /// The file has no bytes.
+    Empty,
+    /// It does not start as a profile does.
+    Foreign,
+    /// It is a profile of a later version.
+    Newer(u32),
+    /// What precedes the damage has been read.
+    Damaged(Damage),
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            ReadError::Io(error) => write!(f, "{error}"),
+            ReadError::Empty => write!(f, "the file is empty"),
+            ReadError::Foreign => write!(f, "not a profile: bad magic at offset 0x0"),
+            ReadError::Newer(version) => write!(
+                f,
+                "format version {version} at offset 0x8 is newer than this analyzer's {}",
+                header::VERSION
+            ),
+            ReadError::Damaged(damage) => write!(f, "{damage}"),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ReadError::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> ReadError {
+        ReadError::Io(error)
+    }
+}
+
+/// A block whose checksum was right.
+#[derive(Clone, Copy, Debug)]
+pub struct Block<'a> {
+    /// What the payload consists of.
+    pub kind: BlockKind,
+    /// When it was written.
+    pub time: Nanos,
+    /// Where its payload starts in the file, in bytes.
+    pub payload_offset: u64,
+    /// The content.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Block<'a> {
+    /// The payload as records.
+    pub fn records(&self) -> Records<'a> {
+        Records::new(self.time, self.payload)
+    }
+}
+
+/// Reads blocks off any source of bytes; it buffers one block, so the source need not be buffered much.
+#[derive(Debug)]
+pub struct Reader<R> {
+    source: R,
+    header: Header,
+    offset: u64,
+    payload: Vec<u8>,
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// Where the source fails, or is no profile that this version can read.
+    pub fn new(mut source: R) -> Result<Reader<R>, ReadError> {
+        let mut bytes = [0; header::LEN];
+        match fill(&mut source, &mut bytes)? {
+            0 => return Err(ReadError::Empty),
+            header::LEN => {}
+            n if bytes[..n.min(8)] == header::MAGIC[..n.min(8)] => {
+                return Err(ReadError::Damaged(Damage::Cut { offset: 0, bytes: n as u64 }));
+            }
+            _ => return Err(ReadError::Foreign),
+        }
+        let header = Header::from_bytes(&bytes).ok_or(ReadError::Foreign)?;
+        if header.version > header::VERSION {
+            return Err(ReadError::Newer(header.version));
+        }
+        Ok(Reader { source, header, offset: header::LEN as u64, payload: Vec::new() })
+    }
+
+    /// The file's header.
+    pub fn header(&self) -> Header {
+        self.header
+    }
+
+    /// Bytes read so far that were sound.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The next block; `None` where the data ends between two blocks.
+    ///
+    /// # Errors
+    /// Where the source fails or the data is damaged. There is no reading on after that.
+    pub fn next_block(&mut self) -> Result<Option<Block<'_>>, ReadError> {
+        let offset = self.offset;
+        let cut = |bytes: usize| ReadError::Damaged(Damage::Cut { offset, bytes: bytes as u64 });
+        let corrupt = |what| ReadError::Damaged(Damage::Corrupt { offset, what });
+        let mut bytes = [0; block::FRAME_LEN];
+        match fill(&mut self.source, &mut bytes)? {
+            0 => return Ok(None),
+            block::FRAME_LEN => {}
+            n if bytes[..n.min(4)] == block::SYNC[..n.min(4)] => return Err(cut(n)),
+            _ => return Err(corrupt(What::Sync)),
+        }
+        let frame = block::parse(&bytes).ok_or(corrupt(What::Sync))?;
+        if frame.len > block::MAX_PAYLOAD {
+            return Err(corrupt(What::Length(frame.len as u64)));
+        }
+        self.payload.clear();
+        let got = (&mut self.source).take(frame.len as u64).read_to_end(&mut self.payload)?;
+        if got < frame.len {
+            return Err(cut(block::FRAME_LEN + got));
+        }
+        if block::checksum(&bytes, &self.payload) != frame.crc {
+            return Err(corrupt(What::Checksum));
+        }
+        let kind = BlockKind::from_code(frame.kind).ok_or(corrupt(What::BlockKind(frame.kind)))?;
+        let payload_offset = offset + block::FRAME_LEN as u64;
+        self.offset = payload_offset + frame.len as u64;
+        Ok(Some(Block { kind, time: frame.time, payload_offset, payload: &self.payload }))
+    }
+}
+
+/// Reads until `out` is full or the source ends, and says how far it came.
+fn fill(source: &mut impl Read, out: &mut [u8]) -> io::Result<usize> {
+    let mut n = 0;
+    while n < out.len() {
+        match source.read(&mut out[n..]) {
+            Ok(0) => break,
+            Ok(more) => n += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Record, RecordWriter};
+
+    fn sample_file() -> Vec<u8> {
+        let mut file = Header::new([7; 16]).to_bytes().to_vec();
+        for i in 1..4u64 {
+            let time = Nanos(i * 1_000);
+            let mut records = RecordWriter::new(time);
+            records.push(&Record::Mark { time: Nanos(i), name: "model" });
+            records.push(&Record::Complete { time });
+            block::write(&mut file, BlockKind::Records, time, records.payload());
+        }
+        file
+    }
+
+    fn read_all(file: &[u8]) -> (usize, Result<(), ReadError>) {
+        let mut blocks = 0;
+        let mut reader = match Reader::new(file) {
+            Ok(reader) => reader,
+            Err(error) => return (0, Err(error)),
+        };
+        loop {
+            match reader.next_block() {
+                Ok(Some(block)) => blocks += usize::from(block.records().all(|record| record.is_ok())),
+                Ok(None) => return (blocks, Ok(())),
+                Err(error) => return (blocks, Err(error)),
+            }
+        }
+    }
+
+    #[test]
+    fn every_prefix_is_read_up_to_its_last_whole_block() {
+        let file = sample_file();
+        let block_len = (file.len() - header::LEN) / 3;
+        for len in 0..=file.len() {
+            let (blocks, result) = read_all(&file[..len]);
+            assert_eq!(blocks, len.saturating_sub(header::LEN) / block_len, "prefix of {len} bytes");
+            let whole = len >= header::LEN && (len - header::LEN).is_multiple_of(block_len);
+            match result {
+                Ok(()) => assert!(whole, "prefix of {len} bytes"),
+                Err(ReadError::Empty) => assert_eq!(len, 0),
+                Err(ReadError::Damaged(Damage::Cut { offset, bytes })) => {
+                    assert!(!whole);
+                    assert_eq!(offset + bytes, len as u64);
+                }
+                Err(other) => panic!("prefix of {len} bytes: {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let file = sample_file();
+        for at in 0..file.len() {
+            let mut bad = file.clone();
+            bad[at] ^= 0x10;
+            let zero_or_run = (12..header::LEN).contains(&at);
+            assert_eq!(read_all(&bad).1.is_err(), !zero_or_run, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn foreign_and_newer_files_are_told_apart() {
+        let mut newer = sample_file();
+        newer[8] = 9;
+        assert!(matches!(read_all(&newer).1, Err(ReadError::Newer(9))));
+        assert!(matches!(read_all(b"\x7fELF, and not a profile at all, really").1, Err(ReadError::Foreign)));
+        assert!(matches!(read_all(b"heap").1, Err(ReadError::Foreign)));
+    }
+}
