@@ -21,6 +21,7 @@ pub mod ids;
 pub mod read;
 pub mod record;
 pub mod varint;
+pub mod weight;
 
 pub use block::BlockKind;
 pub use event::{Event, EventDecoder, EventEncoder};

@@ -1,0 +1,198 @@
+//! Events on their way from a thread to the writer.
+//!
+//! ```text
+//!           take_empty                    commit, commit, …                  send
+//!   pool ───────────────▶ thread's current ────────────────▶ thread's current ────▶ filled ──▶ writer ──▶ pool
+//! ```
+//! The thread appends and publishes a length; the writer reads what is published, in the current buffer too, so that an
+//! idle thread's events do not wait for its buffer to fill. Both ends are bounded channels that nobody ever blocks on:
+//! a hook only tries, and the writer sleeps on a futex of its own.
+
+use crate::heap;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use std::cell::UnsafeCell;
+use std::ptr::NonNull;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::*};
+
+/// Event bytes of one buffer. The longest event, 1025 frames of up to ten bytes, fits three times.
+pub const CAPACITY: usize = 32 << 10;
+
+/// Buffers there can be: 128 MiB of address space, resident as far as written.
+const MOST_BUFFERS: usize = 4096;
+
+/// Buffers beyond one per thread that may be under way: back-pressure begins there.
+const IN_FLIGHT: usize = 256;
+
+/// Futex operations on a word of this process.
+pub const FUTEX_WAIT: i32 = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+/// As [`FUTEX_WAIT`].
+pub const FUTEX_WAKE: i32 = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+
+/// One stretch of a thread's events.
+pub struct Buffer {
+    /// The thread's number.
+    thread: AtomicU32,
+    /// Counts the thread's buffers.
+    sequence: AtomicU32,
+    /// Bytes that the writer may read.
+    committed: AtomicU32,
+    /// Bytes that the writer has read; only the writer uses it.
+    taken: AtomicU32,
+    bytes: UnsafeCell<[u8; CAPACITY]>,
+}
+
+/// A buffer that was mapped for ever.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct BufferRef(NonNull<Buffer>);
+
+// SAFETY: the fields are atomic but for the bytes, of which those below `committed` are only read, and those above only
+// touched by the one thread whose current buffer it is (`free_mut`'s contract).
+unsafe impl Send for BufferRef {}
+
+impl BufferRef {
+    /// From a pointer stored with [`BufferRef::as_ptr`].
+    pub fn from_ptr(at: *mut Buffer) -> Option<BufferRef> {
+        NonNull::new(at).map(BufferRef)
+    }
+
+    /// To be stored in an atomic.
+    pub fn as_ptr(self) -> *mut Buffer {
+        self.0.as_ptr()
+    }
+
+    fn get(&self) -> &Buffer {
+        // SAFETY: buffers are mapped for ever, and all access to the bytes goes through their cell.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Empties it for a thread.
+    pub fn begin(self, thread: u32, sequence: u32) {
+        let buffer = self.get();
+        buffer.thread.store(thread, Relaxed);
+        buffer.sequence.store(sequence, Relaxed);
+        buffer.taken.store(0, Relaxed);
+        buffer.committed.store(0, Release);
+    }
+
+    /// The thread's number, and which of its buffers this is.
+    pub fn origin(self) -> (u32, u32) {
+        (self.get().thread.load(Relaxed), self.get().sequence.load(Relaxed))
+    }
+
+    /// The bytes behind the committed ones.
+    ///
+    /// # Safety
+    /// The caller is the thread whose current buffer this is, and has no other such slice.
+    pub unsafe fn free_mut<'a>(self) -> &'a mut [u8] {
+        let committed = self.get().committed.load(Relaxed) as usize;
+        let start = self.get().bytes.get().cast::<u8>();
+        // SAFETY: inside the array, and by contract nobody else reads or writes there.
+        unsafe { std::slice::from_raw_parts_mut(start.add(committed), CAPACITY - committed) }
+    }
+
+    /// Publishes the next `len` bytes.
+    pub fn commit(self, len: usize) {
+        let committed = &self.get().committed;
+        committed.store(committed.load(Relaxed) + len as u32, Release);
+    }
+
+    /// For the writer: the bytes published since the last call.
+    pub fn take(&self) -> &[u8] {
+        let buffer = self.get();
+        let taken = buffer.taken.load(Relaxed) as usize;
+        let committed = buffer.committed.load(Acquire) as usize;
+        buffer.taken.store(committed as u32, Relaxed);
+        // SAFETY: inside the array; published bytes are not written again until the writer gives the buffer back.
+        unsafe { std::slice::from_raw_parts(buffer.bytes.get().cast::<u8>().add(taken), committed - taken) }
+    }
+}
+
+/// Both channels.
+pub struct Exchange {
+    filled: (Sender<BufferRef>, Receiver<BufferRef>),
+    empty: (Sender<BufferRef>, Receiver<BufferRef>),
+    mapped: AtomicUsize,
+    threads: AtomicUsize,
+    wake: AtomicU32,
+}
+
+static EXCHANGE: OnceLock<Exchange> = OnceLock::new();
+
+/// Makes the channels; to be called once, before any thread records.
+pub fn create() {
+    EXCHANGE.get_or_init(|| Exchange {
+        filled: bounded(MOST_BUFFERS),
+        empty: bounded(MOST_BUFFERS),
+        mapped: AtomicUsize::new(0),
+        threads: AtomicUsize::new(0),
+        wake: AtomicU32::new(0),
+    });
+}
+
+/// The channels, once made. In a hook this is one load.
+pub fn exchange() -> Option<&'static Exchange> {
+    EXCHANGE.get()
+}
+
+impl Exchange {
+    /// One thread more or less may hold a buffer.
+    pub fn count_threads(&self, more: bool) {
+        if more {
+            self.threads.fetch_add(1, Relaxed)
+        } else {
+            self.threads.fetch_sub(1, Relaxed)
+        };
+    }
+
+    /// An empty buffer: a used one, else a new one within the bound.
+    pub fn take_empty(&self) -> Option<BufferRef> {
+        if let Ok(buffer) = self.empty.1.try_recv() {
+            return Some(buffer);
+        }
+        let bound = (self.threads.load(Relaxed) + IN_FLIGHT).min(MOST_BUFFERS);
+        self.mapped.fetch_update(Relaxed, Relaxed, |n| (n < bound).then_some(n + 1)).ok()?;
+        let buffer = BufferRef::from_ptr(heap::map(size_of::<Buffer>()).cast());
+        if buffer.is_none() {
+            self.mapped.fetch_sub(1, Relaxed);
+        }
+        buffer
+    }
+
+    /// Gives a buffer to the writer, and wakes it. There are never more buffers than places.
+    pub fn send(&self, buffer: BufferRef) {
+        let _ = self.filled.0.try_send(buffer);
+        self.wake_writer();
+    }
+
+    /// For the writer: a filled buffer.
+    pub fn receive(&self) -> Option<BufferRef> {
+        self.filled.1.try_recv().ok()
+    }
+
+    /// For the writer: gives an emptied buffer back.
+    pub fn give_back(&self, buffer: BufferRef) {
+        let _ = self.empty.0.try_send(buffer);
+    }
+
+    /// Ends the writer's sleep, or keeps it from beginning.
+    pub fn wake_writer(&self) {
+        if self.wake.swap(1, AcqRel) == 0 {
+            // SAFETY: wakes sleepers on an address of ours; errno is put back by the hooks' slow paths.
+            unsafe { libc::syscall(libc::SYS_futex, self.wake.as_ptr(), FUTEX_WAKE, 1) };
+        }
+    }
+
+    /// For the writer: sleeps until woken, for at most `nanos`.
+    pub fn sleep(&self, nanos: u64) {
+        let limit = libc::timespec {
+            tv_sec: (nanos / 1_000_000_000) as libc::time_t,
+            tv_nsec: (nanos % 1_000_000_000) as libc::c_long,
+        };
+        // SAFETY: waits on an address of ours while it holds 0, with a valid time limit.
+        unsafe {
+            libc::syscall(libc::SYS_futex, self.wake.as_ptr(), FUTEX_WAIT, 0, &limit);
+        }
+        self.wake.store(0, Release);
+    }
+}

@@ -1,0 +1,308 @@
+//! Every entry point: one table declares, defines and installs them.
+//!
+//! The next function in line is called through a pointer that starts at a stub (`find_first`) which looks it up; so a
+//! call that comes before this library's constructor works too.
+//!
+//! C++'s operators are hooked only where the next allocator defines them itself (jemalloc, tcmalloc, mimalloc do). The
+//! C++ runtime's own call `malloc` and `free`, and are forwarded to. A process without a C++ runtime at start may load
+//! one later, out of reach of `RTLD_NEXT`; its runtime is then looked for by name at the first calls.
+
+use crate::x86_64::hooks::{
+    allocate, allocate_aligned, allocate_zeroed, find_first, forward, reallocate, reallocate_array, release,
+};
+use crate::x86_64::local::as_own;
+use crate::{early, record};
+use std::ffi::{CStr, c_void};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering::*};
+
+/// Where the next function in line is.
+#[repr(transparent)]
+pub struct Real(AtomicPtr<c_void>);
+
+impl Real {
+    const fn new(stub: unsafe extern "C" fn()) -> Real {
+        Real(AtomicPtr::new(stub as *mut c_void))
+    }
+
+    /// The function, to be cast to its type.
+    pub fn get(&self) -> *mut c_void {
+        self.0.load(Acquire)
+    }
+
+    fn set(&self, function: *mut c_void) {
+        self.0.store(function, Release);
+    }
+}
+
+/// A C function.
+struct Entry {
+    name: &'static CStr,
+    real: &'static Real,
+    /// What is called where the C library does not have it.
+    instead: Option<&'static CStr>,
+}
+
+/// A C++ operator: `target` is the real one where that goes on to `malloc`, else `hook`.
+struct Operator {
+    name: &'static CStr,
+    target: &'static Real,
+    real: &'static Real,
+    hook: unsafe extern "C" fn(),
+    calls: &'static AtomicU32,
+}
+
+macro_rules! name {
+    ($symbol:ident) => {
+        match CStr::from_bytes_with_nul(concat!(stringify!($symbol), "\0").as_bytes()) {
+            Ok(name) => name,
+            Err(_) => panic!("a symbol has no inner zero byte"),
+        }
+    };
+}
+
+macro_rules! hook {
+    (allocate $size:literal, $symbol:ident) => { allocate!($symbol, super::real::$symbol, $size, cfg_attr(not(test), unsafe(no_mangle))); };
+    (zeroed, $symbol:ident) => { allocate_zeroed!($symbol, super::real::$symbol, cfg_attr(not(test), unsafe(no_mangle))); };
+    (aligned, $symbol:ident) => { allocate_aligned!($symbol, super::real::$symbol, cfg_attr(not(test), unsafe(no_mangle))); };
+    (reallocate, $symbol:ident) => { reallocate!($symbol, super::real::$symbol, cfg_attr(not(test), unsafe(no_mangle))); };
+    (release, $symbol:ident) => { release!($symbol, super::real::$symbol, cfg_attr(not(test), unsafe(no_mangle))); };
+    (elsewhere, $symbol:ident) => {};
+}
+
+macro_rules! entries {
+    ($($symbol:ident: [$($shape:tt)+], $early:path $(, or $instead:ident)?;)+) => {
+        /// The next functions in line.
+        #[allow(non_upper_case_globals)]
+        pub mod real {
+            $(pub static $symbol: super::Real = super::Real::new(super::stub::$symbol);)+
+        }
+        mod stub {
+            use super::*;
+            $(find_first!($symbol, find_entries, 0, super::real::$symbol, $early);)+
+        }
+        /// The exported functions.
+        pub mod exported {
+            use super::*;
+            $(hook!($($shape)+, $symbol);)+
+            reallocate_array!(reallocarray, realloc, cfg_attr(not(test), unsafe(no_mangle)));
+        }
+        static ENTRIES: &[Entry] = &[$(Entry {
+            name: const { name!($symbol) },
+            real: &real::$symbol,
+            instead: entries!(@instead $($instead)?),
+        }),+];
+    };
+    (@instead) => { None };
+    (@instead $instead:ident) => { Some(const { name!($instead) }) };
+}
+
+entries! {
+    malloc:             [allocate "rdi"], early::malloc;
+    calloc:             [zeroed],         early::calloc;
+    realloc:            [reallocate],     early::realloc;
+    posix_memalign:     [aligned],        early::posix_memalign;
+    aligned_alloc:      [allocate "rsi"], early::memalign, or memalign;
+    memalign:           [allocate "rsi"], early::memalign;
+    valloc:             [allocate "rdi"], early::valloc;
+    pvalloc:            [allocate "rdi"], early::valloc, or valloc;
+    free:               [release],        early::free;
+    cfree:              [release],        early::free, or free;
+    free_sized:         [release],        early::free, or free;
+    free_aligned_sized: [release],        early::free, or free;
+    malloc_usable_size: [elsewhere],      early::usable_size;
+    pthread_create:     [elsewhere],      early::unavailable;
+    dlclose:            [elsewhere],      early::unavailable;
+}
+
+macro_rules! operator_hook {
+    (new, $symbol:ident) => {
+        allocate!($symbol, super::real_operator::$symbol, "rdi",);
+    };
+    (delete, $symbol:ident) => {
+        release!($symbol, super::real_operator::$symbol,);
+    };
+}
+
+const OPERATOR_COUNT: usize = 20;
+
+macro_rules! operators {
+    ($($index:literal $symbol:ident: $kind:ident, $early:path;)+) => {
+        #[allow(non_upper_case_globals)]
+        mod target_operator {
+            $(pub static $symbol: super::Real = super::Real::new(super::operator_stub::$symbol);)+
+        }
+        #[allow(non_upper_case_globals)]
+        mod real_operator {
+            $(pub static $symbol: super::Real = super::Real::new(super::operator_stub::$symbol);)+
+        }
+        mod operator_stub {
+            use super::*;
+            $(find_first!($symbol, find_operator, $index, super::target_operator::$symbol, $early);)+
+        }
+        mod operator_hook {
+            use super::*;
+            $(operator_hook!($kind, $symbol);)+
+        }
+        mod exported_operator {
+            use super::*;
+            $(forward!($symbol, super::target_operator::$symbol, cfg_attr(not(test), unsafe(no_mangle)));)+
+        }
+        static CALLS: [AtomicU32; OPERATOR_COUNT] = [const { AtomicU32::new(0) }; OPERATOR_COUNT];
+        static OPERATORS: &[Operator] = &[$(Operator {
+            name: const { name!($symbol) },
+            target: &target_operator::$symbol,
+            real: &real_operator::$symbol,
+            hook: operator_hook::$symbol,
+            calls: &CALLS[$index],
+        }),+];
+    };
+}
+
+operators! {
+     0 _Znwm: new, exported::malloc;
+     1 _Znam: new, exported::malloc;
+     2 _ZnwmRKSt9nothrow_t: new, exported::malloc;
+     3 _ZnamRKSt9nothrow_t: new, exported::malloc;
+     4 _ZnwmSt11align_val_t: new, early::operator_new_aligned;
+     5 _ZnamSt11align_val_t: new, early::operator_new_aligned;
+     6 _ZnwmSt11align_val_tRKSt9nothrow_t: new, early::operator_new_aligned;
+     7 _ZnamSt11align_val_tRKSt9nothrow_t: new, early::operator_new_aligned;
+     8 _ZdlPv: delete, exported::free;
+     9 _ZdaPv: delete, exported::free;
+    10 _ZdlPvm: delete, exported::free;
+    11 _ZdaPvm: delete, exported::free;
+    12 _ZdlPvRKSt9nothrow_t: delete, exported::free;
+    13 _ZdaPvRKSt9nothrow_t: delete, exported::free;
+    14 _ZdlPvSt11align_val_t: delete, exported::free;
+    15 _ZdaPvSt11align_val_t: delete, exported::free;
+    16 _ZdlPvmSt11align_val_t: delete, exported::free;
+    17 _ZdaPvmSt11align_val_t: delete, exported::free;
+    18 _ZdlPvSt11align_val_tRKSt9nothrow_t: delete, exported::free;
+    19 _ZdaPvSt11align_val_tRKSt9nothrow_t: delete, exported::free;
+}
+
+const UNKNOWN: u8 = 0;
+const LOOKING: u8 = 1;
+const FOUND: u8 = 2;
+static ENTRIES_STATE: AtomicU8 = AtomicU8::new(UNKNOWN);
+
+/// Looks up every C function, once. Returns 0 while another call, perhaps one further up this thread's stack, is at it.
+pub extern "C" fn find_entries(_index: u32) -> u32 {
+    match ENTRIES_STATE.compare_exchange(UNKNOWN, LOOKING, AcqRel, Acquire) {
+        Ok(_) => {}
+        Err(state) => return u32::from(state == FOUND),
+    }
+    as_own(|| {
+        for entry in ENTRIES {
+            let function = match (next(entry.name), entry.instead) {
+                (found, Some(instead)) if found.is_null() => next(instead),
+                (found, _) => found,
+            };
+            if !function.is_null() {
+                entry.real.set(function);
+            }
+        }
+    });
+    ENTRIES_STATE.store(FOUND, Release);
+    1
+}
+
+/// Looks one operator up. As long as there is none, it is looked for at the first call and whenever the number of
+/// calls has doubled; meanwhile the call goes on to `malloc` or `free`.
+extern "C" fn find_operator(index: u32) -> u32 {
+    let Some(operator) = OPERATORS.get(index as usize) else { return 0 };
+    if find_entries(0) == 0 || !operator.calls.fetch_add(1, Relaxed).wrapping_add(1).is_power_of_two() {
+        return 0;
+    }
+    as_own(|| {
+        let mut function = next(operator.name);
+        for library in [c"libstdc++.so.6", c"libc++.so.1"] {
+            if function.is_null() {
+                function = in_loaded(library, operator.name);
+            }
+        }
+        if function.is_null() {
+            return 0;
+        }
+        operator.real.set(function);
+        let own = home(function).is_some() && home(function) == home(real::malloc.get());
+        operator.target.set(if own { operator.hook as *mut c_void } else { function });
+        1
+    })
+}
+
+/// Finds everything now, on a thread that may call the loader, so that hooks need not.
+pub fn install() {
+    find_entries(0);
+    for index in 0..OPERATORS.len() {
+        find_operator(index as u32);
+    }
+}
+
+/// The path of the library whose `malloc` is called.
+pub fn allocator() -> Option<String> {
+    let mut info = empty_info();
+    // SAFETY: `info` is a valid place; the address need not be one of a function.
+    let found = unsafe { libc::dladdr(real::malloc.get(), &mut info) } != 0 && !info.dli_fname.is_null();
+    // SAFETY: dladdr found the object, whose name is a C string that lives while the object is loaded; the object of
+    // the process's malloc is never unloaded.
+    found.then(|| unsafe { CStr::from_ptr(info.dli_fname) }.to_string_lossy().into_owned())
+}
+
+fn next(name: &CStr) -> *mut c_void {
+    // SAFETY: the name is a C string. The result is used below, so this is no tail call: RTLD_NEXT is relative to the
+    // object that contains the return address, which must be ours.
+    std::hint::black_box(unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) })
+}
+
+fn in_loaded(library: &CStr, name: &CStr) -> *mut c_void {
+    // SAFETY: RTLD_NOLOAD loads nothing: it finds the library only where it is loaded already. The handle's count is
+    // kept, so that the function stays where it is.
+    unsafe {
+        let handle = libc::dlopen(library.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD);
+        if handle.is_null() { std::ptr::null_mut() } else { libc::dlsym(handle, name.as_ptr()) }
+    }
+}
+
+/// The base address of the object that contains `function`.
+fn home(function: *mut c_void) -> Option<usize> {
+    let mut info = empty_info();
+    // SAFETY: `info` is a valid place; the address need not be one of a function.
+    (unsafe { libc::dladdr(function, &mut info) } != 0).then_some(info.dli_fbase as usize)
+}
+
+fn empty_info() -> libc::Dl_info {
+    libc::Dl_info {
+        dli_fname: std::ptr::null(),
+        dli_fbase: std::ptr::null_mut(),
+        dli_sname: std::ptr::null(),
+        dli_saddr: std::ptr::null_mut(),
+    }
+}
+
+/// `reallocarray` whose product exceeds the address space.
+pub unsafe extern "C" fn out_of_memory() -> *mut c_void {
+    // SAFETY: errno is the calling thread's own.
+    unsafe { *libc::__errno_location() = libc::ENOMEM };
+    std::ptr::null_mut()
+}
+
+/// Not an allocation, but it must know the blocks that were given out before `malloc` was found.
+///
+/// # Safety
+/// As the C function: `block` is null or a live block.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C" fn malloc_usable_size(block: *mut c_void) -> usize {
+    if early::owns(block) || find_entries(0) == 0 {
+        // SAFETY: the block is one of the early ones.
+        return unsafe { early::usable_size(block) };
+    }
+    // SAFETY: this is the next `malloc_usable_size` in line, and `block` the caller's.
+    unsafe {
+        let real: unsafe extern "C" fn(*mut c_void) -> usize =
+            std::mem::transmute(real::malloc_usable_size.get());
+        real(block)
+    }
+}
+
+const _: () = assert!(record::EARLY_BLOCK == 1);

@@ -1,0 +1,48 @@
+//! `libtrace.so`: preloaded into a process, it records the process's native allocations.
+//!
+//! # Levels
+//! Code here runs below `malloc`. What a level may use:
+//!
+//! | level | modules | may not |
+//! |---|---|---|
+//! | hook, nothing recorded | `x86_64::hooks` | lock, write shared memory, call anything but the real function |
+//! | hook, recording | `record`, `unwind`, `thread`, `buffer`, `live`, `filter`, `sampler` | allocate, lock, call the loader, use `thread_local!`, panic |
+//! | writer thread | `writer` | call the host's allocator or the loader, take a lock that a hook could wait for |
+//! | start and end | `start`, `entry`, `settings` | abort or block the host |
+//!
+//! Rust's own heap in this library is private ([`heap`]), so that no level can re-enter the host's allocator.
+//!
+//! # Life
+//! ```text
+//!            start::begin                    stop::stop, start::end, fork in the child
+//!  Loading ───────────────▶ Tracing ──────────────────────────────────────────────────▶ Stopped
+//!     └──────────── start::begin, when it cannot trace ────────────────────────────────────▲
+//! ```
+//! Before `Tracing` and after it every hook forwards and returns. Blocks allocated before tracing and freed during
+//! it are not known and their frees are ignored.
+//!
+//! # Data flow
+//! hooks → sampler → unwind → events in the thread's buffer → channel → writer thread → file.
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")))]
+compile_error!("libtrace.so is for x86-64 Linux with glibc");
+
+mod buffer;
+mod clock;
+mod early;
+mod entry;
+mod filter;
+mod heap;
+mod live;
+mod loader;
+mod modules;
+mod phase;
+mod record;
+mod sampler;
+mod say;
+mod settings;
+mod start;
+mod thread;
+mod unwind;
+mod writer;
+mod x86_64;

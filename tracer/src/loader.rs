@@ -1,0 +1,162 @@
+//! Hooks of what changes stacks and code: `pthread_create` and `dlclose`. `dlopen` is left alone: the loader looks at
+//! who called it.
+
+use crate::entry::{find_entries, real};
+use crate::unwind::rules;
+use crate::x86_64::hooks::thread_start;
+use crate::x86_64::local::{as_own, local, thread_pointer};
+use crate::{modules, phase};
+use std::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
+
+type Start = unsafe extern "C" fn(*mut c_void) -> *mut c_void;
+type PthreadCreate =
+    unsafe extern "C" fn(*mut libc::pthread_t, *const libc::pthread_attr_t, Start, *mut c_void) -> c_int;
+
+/// What a new thread is to run, on its way from its creator.
+pub struct Slot {
+    taken: AtomicBool,
+    function: AtomicUsize,
+    argument: AtomicUsize,
+    stack_size: AtomicU64,
+}
+
+/// Threads that may be starting at one moment; beyond that a thread is created without noting its stack.
+static SLOTS: [Slot; 256] = [const {
+    Slot {
+        taken: AtomicBool::new(false),
+        function: AtomicUsize::new(0),
+        argument: AtomicUsize::new(0),
+        stack_size: AtomicU64::new(0),
+    }
+}; 256];
+
+/// Two registers' worth.
+#[repr(C)]
+pub struct Run {
+    function: usize,
+    argument: usize,
+}
+
+/// Waits out another thread's look-up of the real functions, which takes microseconds.
+fn ready() {
+    while find_entries(0) == 0 {
+        // SAFETY: has no arguments and cannot fail.
+        unsafe { libc::sched_yield() };
+    }
+}
+
+/// The next `pthread_create` in line.
+pub fn real_pthread_create() -> PthreadCreate {
+    ready();
+    // SAFETY: the entry is of the function of that name, whose type this is.
+    unsafe { std::mem::transmute(real::pthread_create.get()) }
+}
+
+/// As the C function; the new thread notes the bounds of its stack before it runs `start`.
+///
+/// # Safety
+/// As the C function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C" fn pthread_create(
+    thread: *mut libc::pthread_t,
+    attributes: *const libc::pthread_attr_t,
+    start: Start,
+    argument: *mut c_void,
+) -> c_int {
+    let real = real_pthread_create();
+    let slot = match phase::now() {
+        phase::Phase::Stopped => None,
+        _ => SLOTS.iter().find(|slot| !slot.taken.swap(true, Acquire)),
+    };
+    let Some(slot) = slot else {
+        // SAFETY: the caller's own arguments.
+        return unsafe { real(thread, attributes, start, argument) };
+    };
+    slot.function.store(start as usize, Relaxed);
+    slot.argument.store(argument as usize, Relaxed);
+    // SAFETY: the caller's attributes are null or valid.
+    slot.stack_size.store(unsafe { stack_size(attributes) }, Release);
+    // SAFETY: the thread's first function is `thread_start`, which takes a slot; the rest are the caller's arguments.
+    unsafe {
+        let begin: Start = std::mem::transmute(thread_start as unsafe extern "C" fn());
+        let status = real(thread, attributes, begin, std::ptr::from_ref(slot).cast_mut().cast());
+        if status != 0 {
+            slot.taken.store(false, Release);
+        }
+        status
+    }
+}
+
+/// # Safety
+/// `attributes` is null or valid.
+unsafe fn stack_size(attributes: *const libc::pthread_attr_t) -> u64 {
+    let mut size = 0;
+    // SAFETY: valid by contract, or made here and destroyed again; `size` is a valid place.
+    unsafe {
+        if !attributes.is_null() {
+            libc::pthread_attr_getstacksize(attributes, &mut size);
+        } else if let Some(get_default) = default_attributes() {
+            as_own(|| {
+                let mut default = std::mem::zeroed();
+                if get_default(&mut default) == 0 {
+                    libc::pthread_attr_getstacksize(&default, &mut size);
+                    libc::pthread_attr_destroy(&mut default);
+                }
+            });
+        }
+    }
+    size as u64
+}
+
+type GetDefault = unsafe extern "C" fn(*mut libc::pthread_attr_t) -> c_int;
+
+/// glibc has `pthread_getattr_default_np` since 2.18.
+fn default_attributes() -> Option<GetDefault> {
+    static FUNCTION: AtomicUsize = AtomicUsize::new(0);
+    if FUNCTION.load(Relaxed) == 0 {
+        // SAFETY: the name is a C string.
+        let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"pthread_getattr_default_np".as_ptr()) };
+        FUNCTION.store(if found.is_null() { 1 } else { found as usize }, Relaxed);
+    }
+    match FUNCTION.load(Relaxed) {
+        1 => None,
+        // SAFETY: the address is of the function of that name, whose type this is.
+        found => Some(unsafe { std::mem::transmute::<usize, GetDefault>(found) }),
+    }
+}
+
+/// In the new thread: notes its stack, and says what to run.
+///
+/// # Safety
+/// `slot` is one of [`SLOTS`], filled in by the creator.
+pub unsafe extern "C" fn thread_begins(slot: *const Slot) -> Run {
+    // SAFETY: by contract.
+    let slot = unsafe { &*slot };
+    let size = slot.stack_size.load(Acquire);
+    let run = Run { function: slot.function.load(Relaxed), argument: slot.argument.load(Relaxed) };
+    slot.taken.store(false, Release);
+    // The thread's descriptor lies at the high end of its stack's mapping, above every frame.
+    let high = thread_pointer();
+    local().stack_high.set(high);
+    local().stack_low.set(high.saturating_sub(size));
+    run
+}
+
+/// As the C function; what was known of the code that goes is forgotten.
+///
+/// # Safety
+/// As the C function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C" fn dlclose(handle: *mut c_void) -> c_int {
+    ready();
+    rules::unloading(|| {
+        // SAFETY: the entry is of the function of that name, whose type this is; the handle is the caller's.
+        let status = unsafe {
+            let real: unsafe extern "C" fn(*mut c_void) -> c_int = std::mem::transmute(real::dlclose.get());
+            real(handle)
+        };
+        modules::changed();
+        status
+    })
+}

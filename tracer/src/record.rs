@@ -1,0 +1,321 @@
+//! The slow paths of the hooks: decide whether to record, and do it.
+//!
+//! Policies at the edges:
+//! - a block that was allocated before tracing began: its free is ignored in sampled mode, and is a free of an unknown
+//!   block in the stream where every allocation is recorded;
+//! - an allocation that failed: nothing is recorded;
+//! - `realloc` that failed: the old block lives on, nothing is recorded;
+//! - `realloc(block, 0)` that returned null: a free;
+//! - an event while its own thread is recording, which only a signal handler can cause: lost, and counted;
+//! - every path leaves `errno` as the real function left it.
+
+use crate::buffer::{BufferRef, Exchange};
+use crate::phase::{self, Phase};
+use crate::thread::{self, Own, Thread};
+use crate::unwind::cfi::Registers;
+use crate::unwind::stack::Window;
+use crate::unwind::walk::walk;
+use crate::x86_64::local::{Guard, Local, local};
+use crate::{clock, early, filter, live, modules, sampler, start};
+use prof::event::{Birth, EventEncoder};
+use prof::record::Lost;
+use prof::weight::EVERY;
+use prof::{Generation, MAX_DEPTH, Nanos, TRUNCATED};
+use std::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+/// [`realloc_begin`]: the old block is one of the early arena's.
+pub const EARLY_BLOCK: u64 = 1;
+
+/// Tokens of [`realloc_begin`], and numbers of samples, begin here; 0 is "not recorded".
+const FIRST_TOKEN: u64 = 2;
+
+/// Numbers of samples, never reused.
+static SAMPLES: AtomicU64 = AtomicU64::new(FIRST_TOKEN);
+
+/// Whether threads wait for the writer.
+static LOSSLESS: AtomicBool = AtomicBool::new(false);
+
+/// From now on threads wait for the writer rather than lose events.
+pub fn be_lossless() {
+    LOSSLESS.store(true, Relaxed);
+}
+
+/// Puts errno back when it goes.
+struct Errno(c_int);
+
+impl Errno {
+    fn save() -> Errno {
+        // SAFETY: errno is the calling thread's own.
+        Errno(unsafe { *libc::__errno_location() })
+    }
+}
+
+impl Drop for Errno {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { *libc::__errno_location() = self.0 };
+    }
+}
+
+/// A block that has just come to life, and the state of the caller's frame.
+#[derive(Clone, Copy)]
+struct Born {
+    block: u64,
+    size: u64,
+    rsp: u64,
+    rbp: u64,
+}
+
+/// After an allocation of `size` bytes: `rsp` and `rbp` are the caller's, so that its return address lies below `rsp`.
+pub extern "C" fn alloc(block: *mut c_void, size: usize, rsp: u64, rbp: u64) -> *mut c_void {
+    if !block.is_null() {
+        let _errno = Errno::save();
+        let born = Born { block: block as u64, size: size as u64, rsp, rbp };
+        record(local(), |local| {
+            if let Some(interval) = due(local, born.size) {
+                birth(local, born, interval, None);
+            }
+        });
+    }
+    block
+}
+
+/// After `posix_memalign`, which returned `status`.
+///
+/// # Safety
+/// `place` is what the caller passed.
+pub unsafe extern "C" fn posix_memalign(
+    place: *mut *mut c_void,
+    size: usize,
+    rsp: u64,
+    rbp: u64,
+    status: c_int,
+) -> c_int {
+    if status == 0 {
+        // SAFETY: the call succeeded, so the place holds a block.
+        alloc(unsafe { *place }, size, rsp, rbp);
+    }
+    status
+}
+
+/// Before `free` of a block that passed the filter. Returns 1 where there is nothing to free.
+pub extern "C" fn free(block: *mut c_void) -> u32 {
+    if early::owns(block) {
+        return 1;
+    }
+    if block.is_null() || phase::now() != Phase::Tracing {
+        return 0;
+    }
+    let _errno = Errno::save();
+    let local = local();
+    if phase::interval() == EVERY {
+        let stamp = clock::now();
+        record(local, |local| death(local, block as u64, stamp));
+    } else if let Some(sample) = take_sample(block as u64) {
+        record(local, |local| death(local, sample, clock::now()));
+    }
+    0
+}
+
+/// Before `realloc`: 0, [`EARLY_BLOCK`], or a token for [`realloc`]: where every allocation is recorded the stamp, else
+/// the old block's sample.
+pub extern "C" fn realloc_begin(old: *mut c_void) -> u64 {
+    if early::owns(old) {
+        return EARLY_BLOCK;
+    }
+    if old.is_null() || phase::now() != Phase::Tracing {
+        return 0;
+    }
+    if phase::interval() == EVERY {
+        return clock::now().0 + FIRST_TOKEN;
+    }
+    take_sample(old as u64).unwrap_or(0)
+}
+
+/// After `realloc`, which returned `new`.
+pub extern "C" fn realloc(
+    new: *mut c_void,
+    size: usize,
+    rsp: u64,
+    rbp: u64,
+    old: *mut c_void,
+    token: u64,
+) -> *mut c_void {
+    let _errno = Errno::save();
+    let local = local();
+    let every = phase::interval() == EVERY;
+    let known = token >= FIRST_TOKEN;
+    if new.is_null() && size != 0 {
+        if known && !every && !enter_sample(old as u64, token) {
+            thread::lose(local, Lost::TableFull);
+        }
+        return new;
+    }
+    let born = Born { block: new as u64, size: size as u64, rsp, rbp };
+    record(local, |local| {
+        let due = if new.is_null() { None } else { due(local, born.size) };
+        match (known, every, due) {
+            (true, true, Some(interval)) => {
+                birth(local, born, interval, Some((old as u64, Nanos(token - FIRST_TOKEN))));
+            }
+            (true, true, None) => death(local, old as u64, Nanos(token - FIRST_TOKEN)),
+            (true, false, _) => death(local, token, clock::now()),
+            (false, ..) => {}
+        }
+        if let (Some(interval), false) = (due, known && every) {
+            birth(local, born, interval, None);
+        }
+    });
+    new
+}
+
+/// Runs `work` guarded, unless the thread may not record now.
+#[inline]
+fn record(local: &Local, work: impl FnOnce(&Local)) {
+    match local.guard() {
+        Guard::Own => {}
+        Guard::Recording => thread::lose(local, Lost::Reentrant),
+        Guard::Open => {
+            local.set_guard(Guard::Recording);
+            work(local);
+            local.set_guard(Guard::Open);
+        }
+    }
+}
+
+/// Counts `size` bytes down. The interval in force, where the block is to be recorded.
+#[inline]
+fn due(local: &Local, size: u64) -> Option<u64> {
+    if phase::now() == Phase::Loading {
+        local.set_guard(Guard::Own);
+        start::prepare();
+        local.set_guard(Guard::Recording);
+    }
+    if phase::now() != Phase::Tracing {
+        if phase::now() == Phase::Stopped {
+            local.countdown.set(sampler::NEVER);
+        }
+        return None;
+    }
+    let interval = phase::interval();
+    if interval == EVERY {
+        return Some(EVERY);
+    }
+    if local.armed.replace(1) == 0 {
+        local.countdown.set(sampler::gap(interval));
+    }
+    match local.countdown.get() {
+        left if size < left => {
+            local.countdown.set(left - size);
+            None
+        }
+        _ => {
+            local.countdown.set(sampler::gap(interval));
+            Some(interval)
+        }
+    }
+}
+
+fn enter_sample(block: u64, sample: u64) -> bool {
+    let entered = live::insert(block, sample);
+    if entered {
+        filter::add(block);
+    }
+    entered
+}
+
+fn take_sample(block: u64) -> Option<u64> {
+    let sample = live::remove(block)?;
+    filter::remove(block);
+    Some(sample)
+}
+
+/// Records a block's birth, and in the same event another block's death. The block has not been returned to the program
+/// yet, so nobody can free it meanwhile.
+fn birth(local: &Local, born: Born, interval: u64, died: Option<(u64, Nanos)>) {
+    let Some(thread) = Thread::of(local) else { return thread::lose(local, Lost::BackPressure) };
+    // SAFETY: this is the state's thread, `record` has raised the guard, and the reference ends with this function.
+    let own = unsafe { thread.own_mut() };
+    let stamp = clock::now();
+    let key = if interval == EVERY {
+        born.block
+    } else {
+        let sample = SAMPLES.fetch_add(1, Relaxed);
+        if !enter_sample(born.block, sample) {
+            return thread.lose(Lost::TableFull, 1);
+        }
+        sample
+    };
+    let generation = modules::generation();
+    let depth = unwind(local, &born, &mut own.stack);
+    let encode = |own: &mut Own, out: &mut [u8]| {
+        let Own { encoder, stack, interval: last_interval, generation: last_generation, .. } = own;
+        let mut len = changes(out, (*last_interval, interval), (*last_generation, generation))?;
+        let birth = Birth { key, stamp, size: born.size, stack: stack.get(..depth)? };
+        len += match died {
+            Some((old_key, old_stamp)) => encoder.realloc(out.get_mut(len..)?, old_key, old_stamp, birth)?,
+            None => encoder.alloc(out.get_mut(len..)?, birth)?,
+        };
+        (*last_interval, *last_generation) = (interval, u64::from(generation) + 1);
+        Some(len)
+    };
+    // SAFETY: `own` is this thread's.
+    if !unsafe { thread.append(own, encode) } {
+        thread.lose(Lost::BackPressure, 1);
+        if interval != EVERY {
+            take_sample(born.block);
+        }
+    }
+}
+
+/// What has to be said before the next allocation, each as (said last, true now).
+fn changes(out: &mut [u8], interval: (u64, u64), generation: (u64, u32)) -> Option<usize> {
+    let mut len = 0;
+    if interval.0 != interval.1 {
+        len += EventEncoder::interval(out, interval.1)?;
+    }
+    if generation.0 != u64::from(generation.1) + 1 {
+        len += EventEncoder::generation(out.get_mut(len..)?, Generation(generation.1))?;
+    }
+    Some(len)
+}
+
+fn death(local: &Local, key: u64, stamp: Nanos) {
+    let Some(thread) = Thread::of(local) else { return thread::lose(local, Lost::BackPressure) };
+    // SAFETY: as in `birth`.
+    let own = unsafe { thread.own_mut() };
+    // SAFETY: `own` is this thread's.
+    if !unsafe { thread.append(own, |own, out| own.encoder.free(out, key, stamp)) } {
+        thread.lose(Lost::BackPressure, 1);
+    }
+}
+
+/// Writes the caller's stack, leaf first, and returns its depth.
+fn unwind(local: &Local, born: &Born, stack: &mut [u64; MAX_DEPTH + 1]) -> usize {
+    let mut window = Window::at(local, born.rsp.wrapping_sub(8));
+    let Some(return_address) = window.load(born.rsp.wrapping_sub(8)) else { return 0 };
+    let at = Registers { return_address, rsp: born.rsp, rbp: born.rbp };
+    let (depth, truncated) = walk(at, &mut window, &mut stack[..MAX_DEPTH]);
+    match stack.get_mut(depth) {
+        Some(slot) if truncated => {
+            *slot = TRUNCATED;
+            depth + 1
+        }
+        _ => depth,
+    }
+}
+
+/// An empty buffer; where there is none the caller waits for one if it was asked to, but not for a stopped writer.
+pub fn wait_for_empty(exchange: &Exchange) -> Option<BufferRef> {
+    loop {
+        let buffer = exchange.take_empty();
+        if buffer.is_some() || !LOSSLESS.load(Relaxed) || phase::now() != Phase::Tracing {
+            return buffer;
+        }
+        exchange.wake_writer();
+        let pause = libc::timespec { tv_sec: 0, tv_nsec: 100_000 };
+        // SAFETY: a valid time, and no wish to know what was left of it.
+        unsafe { libc::nanosleep(&pause, std::ptr::null_mut()) };
+    }
+}

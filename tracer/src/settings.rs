@@ -1,0 +1,156 @@
+//! `LIBTRACE=key=value,key=value`.
+//!
+//! | key | value | default | meaning |
+//! |---|---|---|---|
+//! | `out` | path | `trace.%p.prof` | the file; `%p` is the process id, `%%` a percent sign |
+//! | `interval` | `auto`, bytes (`64k`, `2m`), `every` | `auto` | mean bytes between samples; `every` records all |
+//! | `settle` | time (`500ms`, `2s`) | `1s` | how often the stream is flushed; what died younger is only counted |
+//! | `lossless` | `on`, `off` | `off` | a thread waits for the writer rather than lose events |
+
+use prof::Nanos;
+use prof::weight::EVERY;
+
+/// What `interval=auto` starts from, in bytes.
+const AUTO_INTERVAL: u64 = 512 << 10;
+
+/// The table above, as values.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// With `%p` and `%%` still in it.
+    pub out: String,
+    /// Mean bytes between samples.
+    pub interval: u64,
+    /// Time between flushes.
+    pub settle: Nanos,
+    /// Wait rather than lose.
+    pub lossless: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            out: "trace.%p.prof".into(),
+            interval: AUTO_INTERVAL,
+            settle: Nanos::SECOND,
+            lossless: false,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the value of `LIBTRACE`.
+    ///
+    /// # Errors
+    /// One line that names the key.
+    pub fn parse(text: &str) -> Result<Settings, String> {
+        let mut settings = Settings::default();
+        for item in text.split(',').filter(|item| !item.is_empty()) {
+            let (key, value) = item.split_once('=').ok_or_else(|| format!("key '{item}' has no value"))?;
+            let wrong = |expected: &str| format!("key '{key}': expected {expected}, not '{value}'");
+            match key {
+                "out" if value.is_empty() => return Err(wrong("a path")),
+                "out" => settings.out = value.into(),
+                "interval" => {
+                    settings.interval = interval(value).ok_or_else(|| wrong("auto, every or bytes"))?
+                }
+                "settle" => settings.settle = time(value).ok_or_else(|| wrong("a time from 10ms to 1h"))?,
+                "lossless" => settings.lossless = switch(value).ok_or_else(|| wrong("on or off"))?,
+                _ => return Err(format!("unknown key '{key}'")),
+            }
+        }
+        Ok(settings)
+    }
+
+    /// The output path of this process.
+    pub fn path(&self, pid: u32) -> String {
+        let mut path = String::new();
+        let mut chars = self.out.chars().peekable();
+        while let Some(c) = chars.next() {
+            match (c, chars.peek()) {
+                ('%', Some('p')) => {
+                    chars.next();
+                    path.push_str(&pid.to_string());
+                }
+                ('%', Some('%')) => {
+                    chars.next();
+                    path.push('%');
+                }
+                _ => path.push(c),
+            }
+        }
+        path
+    }
+}
+
+fn interval(text: &str) -> Option<u64> {
+    match text {
+        "auto" => Some(AUTO_INTERVAL),
+        "every" => Some(EVERY),
+        _ => {
+            let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+            let scale = match text[digits.len()..].to_ascii_lowercase().as_str() {
+                "" | "b" => 1,
+                "k" | "kib" => 1 << 10,
+                "m" | "mib" => 1 << 20,
+                "g" | "gib" => 1 << 30,
+                _ => return None,
+            };
+            let bytes = digits.parse::<u64>().ok()?.checked_mul(scale)?;
+            (1..=1 << 40).contains(&bytes).then_some(bytes)
+        }
+    }
+}
+
+fn time(text: &str) -> Option<Nanos> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let scale = match &text[digits.len()..] {
+        "ms" => 1_000_000,
+        "" | "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        _ => return None,
+    };
+    let nanos = digits.parse::<u64>().ok()?.checked_mul(scale)?;
+    (10_000_000..=3_600_000_000_000).contains(&nanos).then_some(Nanos(nanos))
+}
+
+fn switch(text: &str) -> Option<bool> {
+    match text {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_every_key() {
+        let settings = Settings::parse("out=/tmp/%p-%%.prof,interval=64k,settle=250ms,lossless=on").unwrap();
+        assert_eq!(settings.path(42), "/tmp/42-%.prof");
+        assert_eq!(
+            (settings.interval, settings.settle, settings.lossless),
+            (64 << 10, Nanos(250_000_000), true)
+        );
+        assert_eq!(Settings::parse("interval=every").unwrap().interval, EVERY);
+        assert_eq!(Settings::parse("").unwrap(), Settings::default());
+        assert_eq!(Settings::parse("interval=auto,").unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn names_the_key_that_is_wrong() {
+        let error = |text| Settings::parse(text).unwrap_err();
+        assert_eq!(error("colour=red"), "unknown key 'colour'");
+        assert_eq!(error("interval"), "key 'interval' has no value");
+        assert_eq!(error("interval=often"), "key 'interval': expected auto, every or bytes, not 'often'");
+        assert_eq!(error("interval=0"), "key 'interval': expected auto, every or bytes, not '0'");
+        assert_eq!(
+            error("interval=99999999999g"),
+            "key 'interval': expected auto, every or bytes, not '99999999999g'"
+        );
+        assert_eq!(error("settle=1ms"), "key 'settle': expected a time from 10ms to 1h, not '1ms'");
+        assert_eq!(error("lossless=1"), "key 'lossless': expected on or off, not '1'");
+        assert_eq!(error("out="), "key 'out': expected a path, not ''");
+    }
+}

@@ -1,0 +1,143 @@
+//! The library's beginning and end in a process.
+
+use crate::settings::Settings;
+use crate::unwind::objects;
+use crate::writer::{self, Output};
+use crate::x86_64::local::{as_own, local};
+use crate::{buffer, clock, entry, filter, live, phase, record, sampler, say, thread};
+use prof::RunId;
+use prof::weight::EVERY;
+use std::ffi::CStr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::*};
+
+#[used]
+#[cfg_attr(not(test), unsafe(link_section = ".init_array"))]
+static BEGIN: extern "C" fn() = begin;
+
+#[used]
+#[cfg_attr(not(test), unsafe(link_section = ".fini_array"))]
+static END: extern "C" fn() = end;
+
+static PREPARED: AtomicBool = AtomicBool::new(false);
+
+/// From `prepare` to `begin`.
+static PREPARATION: Mutex<Option<(Settings, RunId)>> = Mutex::new(None);
+
+/// Makes what recording needs, once: called with the first allocation, which may come before the constructor. Events
+/// are kept in buffers until the writer starts.
+pub fn prepare() {
+    if PREPARED.swap(true, AcqRel) {
+        return;
+    }
+    match ready() {
+        Ok(interval) => phase::trace(interval),
+        Err(why) => give_up(&why),
+    }
+}
+
+/// Everything is forwarded from now on.
+fn give_up(why: &str) {
+    phase::stop();
+    say::line(&format!("{why}; running untraced"));
+}
+
+fn ready() -> Result<u64, String> {
+    entry::find_entries(0);
+    let settings = Settings::parse(&environment(c"LIBTRACE").unwrap_or_default())?;
+    if !objects::init() {
+        return Err("this C library has no _dl_find_object (glibc 2.35 and later do)".into());
+    }
+    clock::begin();
+    note_main_stack();
+    let entropy = entropy();
+    sampler::seed(entropy as u64);
+    if settings.lossless {
+        record::be_lossless();
+    }
+    let tables = settings.interval == EVERY || live::create();
+    if !thread::create_key() || !tables {
+        return Err("failed to reserve memory or a thread key".into());
+    }
+    if settings.interval == EVERY {
+        filter::mark_all();
+    }
+    buffer::create();
+    let interval = settings.interval;
+    *PREPARATION.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) =
+        Some((settings, entropy.to_le_bytes()));
+    Ok(interval)
+}
+
+/// The constructor.
+extern "C" fn begin() {
+    as_own(|| {
+        prepare();
+        entry::install();
+        let preparation = PREPARATION.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        let Some((settings, run)) = preparation else { return };
+        // SAFETY: the handler is a function that lives as long as the library.
+        unsafe { libc::pthread_atfork(None, None, Some(forked)) };
+        let path = settings.path(std::process::id());
+        let started = Output::create(&path, run).and_then(|output| writer::start(output, settings));
+        if let Err(error) = started {
+            give_up(&format!("failed to write {path}: {error}"));
+        }
+    });
+}
+
+/// The destructor: what has happened until now is written.
+extern "C" fn end() {
+    as_own(|| {
+        phase::stop();
+        writer::finish("the process exited");
+    });
+}
+
+/// In a forked child there is no writer; the parent's file is the parent's.
+unsafe extern "C" fn forked() {
+    phase::stop();
+    writer::abandon();
+}
+
+fn environment(name: &CStr) -> Option<String> {
+    // SAFETY: the name is a C string; the result is null or one, and is copied before anybody changes the environment.
+    unsafe {
+        let value = libc::getenv(name.as_ptr());
+        (!value.is_null()).then(|| CStr::from_ptr(value).to_string_lossy().into_owned())
+    }
+}
+
+/// From the kernel; where it refuses, from what differs between processes.
+fn entropy() -> u128 {
+    let mut bytes = [0u8; 16];
+    // SAFETY: the place has as many bytes as it says.
+    let got = unsafe { libc::syscall(libc::SYS_getrandom, bytes.as_mut_ptr(), bytes.len(), 0) };
+    if got == bytes.len() as i64 {
+        return u128::from_le_bytes(bytes);
+    }
+    let clock =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_nanos());
+    clock ^ u128::from(std::process::id()) << 64 ^ (std::ptr::from_ref(&clock) as usize as u128) << 32
+}
+
+/// The main thread's stack ends where the loader says, and is no longer than the limit: the kernel maps nothing else
+/// in between.
+fn note_main_stack() {
+    const DEFAULT_LIMIT: u64 = 8 << 20;
+    const MOST: u64 = 1 << 30;
+    // SAFETY: has no arguments and cannot fail.
+    if unsafe { libc::syscall(libc::SYS_gettid) } != i64::from(std::process::id()) {
+        return;
+    }
+    // SAFETY: the name is a C string; the symbol is a pointer variable of the loader.
+    let end = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__libc_stack_end".as_ptr()).cast::<u64>().as_ref() };
+    let Some(&end) = end else { return };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a valid place.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_STACK, &mut limit) } == 0
+        && limit.rlim_cur != libc::RLIM_INFINITY;
+    let size = if known { limit.rlim_cur.min(MOST) } else { DEFAULT_LIMIT };
+    local().stack_high.set(end);
+    local().stack_low.set(end.saturating_sub(size));
+}

@@ -1,0 +1,290 @@
+//! The writer thread: collects the threads' events and writes the stream.
+//!
+//! ```text
+//!                       every allocation is recorded
+//!                     ┌──────────────────────────────▶ Events blocks ──┐
+//! buffers ─▶ Source ──┤                                                ├──▶ Output
+//!                     └─▶ decode ─▶ Stacks, Samples ─▶ Records blocks ─┘
+//!                       allocations are sampled
+//! ```
+//! It runs below the host's allocator and beside its threads: it takes no lock that the host could hold, and makes no
+//! loader call. What goes wrong here ends tracing with one line, and nothing else.
+
+mod facts;
+mod images;
+mod output;
+mod samples;
+mod source;
+mod stacks;
+
+pub use output::Output;
+
+use crate::buffer::{FUTEX_WAIT, FUTEX_WAKE};
+use crate::settings::Settings;
+use crate::x86_64::local::{Guard, local};
+use crate::{buffer, clock, loader, phase, say, thread};
+use images::Images;
+use prof::record::Lost;
+use prof::weight::EVERY;
+use prof::{BlockKind, Event, Generation, Nanos, Record, RecordWriter, ThreadIndex, varint};
+use samples::{Sample, Samples};
+use source::Source;
+use stacks::Stacks;
+use std::ffi::c_void;
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::*};
+
+const RUNNING: u32 = 1;
+const FINISHING: u32 = 2;
+const DONE: u32 = 3;
+
+/// Written by both sides, waited for by the one that ends the process.
+static STATE: AtomicU32 = AtomicU32::new(0);
+static REASON: Mutex<&'static str> = Mutex::new("");
+static DESCRIPTOR: AtomicI32 = AtomicI32::new(-1);
+
+/// How long an exiting process waits for its last events to be written.
+const LAST_FLUSH: Nanos = Nanos(5_000_000_000);
+
+/// Starts the thread.
+///
+/// # Errors
+/// Where the facts cannot be written or the thread cannot be created.
+pub fn start(mut output: Output, settings: Settings) -> io::Result<()> {
+    let mut records = RecordWriter::new(clock::now());
+    facts::push(&mut records, &settings);
+    output.block(BlockKind::Records, records.time(), records.payload());
+    output.flush()?;
+    DESCRIPTOR.store(output.descriptor(), Release);
+    STATE.store(RUNNING, Release);
+    let writer = Box::into_raw(Box::new(Writer::new(output, settings)));
+    // SAFETY: `run` takes the box that is passed.
+    let created = unsafe { spawn(run, writer.cast()) };
+    if let Err(error) = created {
+        STATE.store(0, Release);
+        // SAFETY: no thread took the box.
+        drop(unsafe { Box::from_raw(writer) });
+        return Err(error);
+    }
+    Ok(())
+}
+
+/// Creates a thread with all signals blocked: the host's signals are the host's threads' to take.
+///
+/// # Safety
+/// `function` may be called with `argument`, once.
+unsafe fn spawn(
+    function: extern "C" fn(*mut c_void) -> *mut c_void,
+    argument: *mut c_void,
+) -> io::Result<()> {
+    const STACK: usize = 512 << 10;
+    // SAFETY: every place is valid, the attributes are destroyed after their use, the mask is put back, and the
+    // function and its argument are the caller's promise. `extern "C" fn` can be called as the `unsafe` type wants.
+    let status = unsafe {
+        let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        let mut attributes = std::mem::zeroed();
+        libc::pthread_attr_init(&mut attributes);
+        libc::pthread_attr_setstacksize(&mut attributes, STACK);
+        libc::pthread_attr_setdetachstate(&mut attributes, libc::PTHREAD_CREATE_DETACHED);
+        let mut id = 0;
+        let function: unsafe extern "C" fn(*mut c_void) -> *mut c_void = function;
+        let status = loader::real_pthread_create()(&mut id, &attributes, function, argument);
+        libc::pthread_attr_destroy(&mut attributes);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
+        status
+    };
+    if status == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(status)) }
+}
+
+extern "C" fn run(writer: *mut c_void) -> *mut c_void {
+    local().set_guard(Guard::Own);
+    // SAFETY: a C string of less than 16 bytes.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"libtrace".as_ptr()) };
+    // SAFETY: `start` passed a box, once.
+    let mut writer = unsafe { Box::from_raw(writer.cast::<Writer>()) };
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.run()));
+    phase::stop();
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            say::line(&format!("stopped tracing: failed to write {}: {error}", writer.output.path()))
+        }
+        Err(_) => say::line("stopped tracing: the writer failed; this is a defect of libtrace"),
+    }
+    STATE.store(DONE, Release);
+    // SAFETY: wakes sleepers on an address of ours.
+    unsafe { libc::syscall(libc::SYS_futex, STATE.as_ptr(), FUTEX_WAKE, i32::MAX) };
+    std::ptr::null_mut()
+}
+
+/// Has everything written that is under way, and waits for it, but not for ever.
+pub fn finish(reason: &'static str) {
+    *REASON.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = reason;
+    if STATE.compare_exchange(RUNNING, FINISHING, AcqRel, Acquire).is_err() {
+        return;
+    }
+    let Some(exchange) = buffer::exchange() else { return };
+    exchange.wake_writer();
+    let deadline = clock::now().0 + LAST_FLUSH.0;
+    while STATE.load(Acquire) == FINISHING {
+        let left = deadline.saturating_sub(clock::now().0);
+        if left == 0 {
+            say::line("the last events were not written within 5 s");
+            return;
+        }
+        let limit = libc::timespec {
+            tv_sec: (left / 1_000_000_000) as libc::time_t,
+            tv_nsec: (left % 1_000_000_000) as libc::c_long,
+        };
+        // SAFETY: waits on an address of ours while it holds FINISHING, with a valid time limit.
+        unsafe { libc::syscall(libc::SYS_futex, STATE.as_ptr(), FUTEX_WAIT, FINISHING, &limit) };
+    }
+}
+
+/// In a forked child: the file is not its own.
+pub fn abandon() {
+    STATE.store(0, Release);
+    let descriptor = DESCRIPTOR.swap(-1, AcqRel);
+    if descriptor >= 0 {
+        // SAFETY: the descriptor was ours; the parent's copy stays open.
+        unsafe { libc::close(descriptor) };
+    }
+}
+
+struct Writer {
+    settings: Settings,
+    output: Output,
+    source: Source,
+    images: Images,
+    stacks: Stacks,
+    samples: Samples,
+    /// What was lost when it was last written, by state's address and reason.
+    lost: rustc_hash::FxHashMap<(usize, Lost), u64>,
+}
+
+impl Writer {
+    fn new(output: Output, settings: Settings) -> Writer {
+        Writer {
+            settings,
+            output,
+            source: Source::default(),
+            images: Images::default(),
+            stacks: Stacks::default(),
+            samples: Samples::default(),
+            lost: Default::default(),
+        }
+    }
+
+    fn run(&mut self) -> io::Result<()> {
+        let Some(exchange) = buffer::exchange() else { return Ok(()) };
+        let mut next = clock::now().0 + self.settings.settle.0;
+        loop {
+            exchange.sleep(next.saturating_sub(clock::now().0));
+            let finishing = STATE.load(Acquire) == FINISHING;
+            if finishing || clock::now().0 >= next {
+                self.flush(finishing)?;
+                next = clock::now().0 + self.settings.settle.0;
+            } else {
+                self.collect(false)?;
+            }
+            if finishing {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes what the threads have; with `current` also from buffers that are still being filled.
+    fn collect(&mut self, current: bool) -> io::Result<()> {
+        let Writer { settings, output, source, images, stacks, samples, .. } = self;
+        let every = settings.interval == EVERY;
+        let mut failed = None;
+        source.collect(current, |thread, decoder, bytes| {
+            if every {
+                failed = failed.take().or(pass_on(output, images, thread, bytes).err());
+            } else {
+                settle(stacks, samples, thread, decoder, bytes);
+            }
+        });
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Brings the file up to date.
+    fn flush(&mut self, last: bool) -> io::Result<()> {
+        let complete = clock::now();
+        self.collect(true)?;
+        let mut records = RecordWriter::new(clock::now());
+        self.images.push(&mut records);
+        self.source.push(&mut records);
+        self.stacks.push(&mut records);
+        self.samples.push(&mut records);
+        self.push_lost(&mut records);
+        records.push(&Record::Complete { time: complete });
+        if last {
+            let reason = *REASON.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            records.push(&Record::End { reason });
+        }
+        self.output.block(BlockKind::Records, records.time(), records.payload());
+        self.output.flush()
+    }
+
+    fn push_lost(&mut self, records: &mut RecordWriter) {
+        for thread in thread::all() {
+            for reason in Lost::ALL {
+                let lost = thread.lost(reason);
+                let written = self.lost.entry((std::ptr::from_ref(thread) as usize, reason)).or_default();
+                if lost > *written {
+                    let events = lost - *written;
+                    let thread = ThreadIndex(thread.index.load(Relaxed));
+                    records.push(&Record::Lost { reason, thread, events });
+                    *written = lost;
+                }
+            }
+        }
+        let events = thread::take_uncounted();
+        if events > 0 {
+            records.push(&Record::Lost { reason: Lost::Reentrant, thread: ThreadIndex(0), events });
+        }
+    }
+}
+
+/// Writes a thread's events as they are, behind the definitions of the images they speak of.
+fn pass_on(output: &mut Output, images: &mut Images, thread: u32, bytes: &[u8]) -> io::Result<()> {
+    let mut records = RecordWriter::new(clock::now());
+    images.push(&mut records);
+    if !records.payload().is_empty() {
+        output.block(BlockKind::Records, records.time(), records.payload());
+    }
+    let mut payload = Vec::with_capacity(bytes.len() + varint::MAX_LEN);
+    varint::push(&mut payload, thread.into());
+    payload.extend_from_slice(bytes);
+    output.block(BlockKind::Events, clock::now(), &payload);
+    output.flush_when_full()
+}
+
+/// Takes a thread's events into the samples.
+fn settle(
+    stacks: &mut Stacks,
+    samples: &mut Samples,
+    thread: u32,
+    state: &mut source::Stream,
+    mut bytes: &[u8],
+) {
+    // Bytes come whole from our own encoder, so an error would be a defect; the rest of the stretch is then skipped.
+    while let Ok(Some(event)) = state.decoder.next(&mut bytes) {
+        match event {
+            Event::Interval(interval) => state.interval = interval,
+            Event::Generation(Generation(generation)) => state.generation = generation,
+            Event::Alloc { key, stamp, size, .. } => {
+                let node = stacks.intern(state.generation, state.decoder.stack());
+                let interval = state.interval;
+                samples.born(key, Sample { node, thread: ThreadIndex(thread), time: stamp, size, interval });
+            }
+            Event::Free { key, stamp } => samples.died(key, stamp),
+            // In sampled mode a realloc is a free and an allocation.
+            Event::Realloc { .. } => {}
+        }
+    }
+}

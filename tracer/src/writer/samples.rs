@@ -1,0 +1,129 @@
+//! Settles young deaths: a sample that dies before the flush after its birth is only counted at its stack. Leak hunting
+//! pays for survivors.
+
+use prof::{Nanos, NodeId, Record, RecordWriter, ThreadIndex, weight};
+use rustc_hash::FxHashMap;
+
+/// An allocation that was sampled.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Sample {
+    /// Its stack.
+    pub node: NodeId,
+    /// Where it was made.
+    pub thread: ThreadIndex,
+    /// When.
+    pub time: Nanos,
+    /// Requested bytes.
+    pub size: u64,
+    /// In force when it was taken.
+    pub interval: u64,
+}
+
+/// Estimates for samples that died young.
+#[derive(Clone, Copy, Default)]
+struct Folded {
+    blocks: f64,
+    bytes: f64,
+}
+
+/// The samples of a stream, by the number that hooks gave them.
+#[derive(Default)]
+pub struct Samples {
+    young: FxHashMap<u64, Sample>,
+    /// Those in the file that live, with their number there.
+    written: FxHashMap<u64, u64>,
+    count: u64,
+    /// Deaths that came before their births: in another thread's buffer, which was read earlier.
+    orphans: FxHashMap<u64, Nanos>,
+    folded: FxHashMap<NodeId, Folded>,
+    freed: Vec<(u64, Nanos)>,
+}
+
+impl Samples {
+    /// A sample was taken.
+    pub fn born(&mut self, key: u64, sample: Sample) {
+        if self.orphans.remove(&key).is_some() {
+            self.fold(sample);
+        } else {
+            self.young.insert(key, sample);
+        }
+    }
+
+    /// A sampled block was freed.
+    pub fn died(&mut self, key: u64, time: Nanos) {
+        if let Some(sample) = self.young.remove(&key) {
+            self.fold(sample);
+        } else if let Some(number) = self.written.remove(&key) {
+            self.freed.push((number, time));
+        } else {
+            self.orphans.insert(key, time);
+        }
+    }
+
+    fn fold(&mut self, sample: Sample) {
+        let blocks = weight::blocks(sample.size, sample.interval);
+        let folded = self.folded.entry(sample.node).or_default();
+        folded.blocks += blocks;
+        folded.bytes += blocks * sample.size as f64;
+    }
+
+    /// Appends survivors, deaths of what had been written, and counts.
+    pub fn push(&mut self, records: &mut RecordWriter) {
+        for (sample, time) in self.freed.drain(..) {
+            records.push(&Record::Freed { sample, time });
+        }
+        let mut survivors: Vec<_> = self.young.drain().collect();
+        survivors.sort_unstable_by_key(|(key, sample)| (sample.time, *key));
+        for (key, Sample { node, thread, time, size, interval }) in survivors {
+            self.count += 1;
+            self.written.insert(key, self.count);
+            records.push(&Record::Sample { node, thread, time, size, interval });
+        }
+        let mut folded: Vec<_> = self.folded.drain().collect();
+        folded.sort_unstable_by_key(|(node, _)| *node);
+        for (node, Folded { blocks, bytes }) in folded {
+            records.push(&Record::Folded { node, blocks, bytes });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(node: u32, size: u64) -> Sample {
+        Sample { node: NodeId(node), thread: ThreadIndex(1), time: Nanos(5), size, interval: weight::EVERY }
+    }
+
+    fn flush(samples: &mut Samples) -> Vec<String> {
+        let mut records = RecordWriter::new(Nanos(100));
+        samples.push(&mut records);
+        prof::Records::new(Nanos(100), records.payload())
+            .map(|record| format!("{:?}", record.unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn writes_survivors_and_folds_the_rest() {
+        let mut samples = Samples::default();
+        samples.born(10, sample(1, 64));
+        samples.born(11, sample(2, 100));
+        samples.died(11, Nanos(6));
+        let first = flush(&mut samples);
+        assert_eq!(first.len(), 2);
+        assert!(first[0].starts_with("Sample { node: NodeId(1)"), "{first:?}");
+        assert_eq!(first[1], "Folded { node: NodeId(2), blocks: 1.0, bytes: 100.0 }");
+        samples.died(10, Nanos(70));
+        assert_eq!(flush(&mut samples), ["Freed { sample: 1, time: Nanos(70) }"]);
+        assert!(flush(&mut samples).is_empty());
+    }
+
+    #[test]
+    fn a_death_may_come_first() {
+        let mut samples = Samples::default();
+        samples.died(3, Nanos(9));
+        assert!(flush(&mut samples).is_empty());
+        samples.born(3, sample(4, 8));
+        assert_eq!(flush(&mut samples), ["Folded { node: NodeId(4), blocks: 1.0, bytes: 8.0 }"]);
+    }
+}

@@ -1,0 +1,246 @@
+//! Compiles a program, runs it untraced and traced, and compares.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Records every allocation and waits rather than lose one.
+const EXACT: &str = "interval=every,lossless=on";
+
+/// A source of `testdata/preload`, compiled once per process; `output` tells its variants apart.
+pub fn compiled(source: &str, output: &str, flags: &[&str]) -> PathBuf {
+    static BUILT: LazyLock<Mutex<HashMap<String, Arc<OnceLock<PathBuf>>>>> = LazyLock::new(Mutex::default);
+    let cell = BUILT.lock().unwrap().entry(output.to_owned()).or_default().clone();
+    cell.get_or_init(|| compile(source, output, flags)).clone()
+}
+
+fn compile(source: &str, output: &str, flags: &[&str]) -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("preload");
+    fs::create_dir_all(&directory).unwrap();
+    let path = directory.join(output);
+    // Another process may be running the same tests: replace the file, never write into it.
+    let fresh = directory.join(format!("{output}.{}", std::process::id()));
+    let mut compiler = match source.ends_with(".cpp") {
+        true => Command::new("g++"),
+        false => Command::new("gcc"),
+    };
+    if source.ends_with(".cpp") {
+        compiler.arg("-std=c++17");
+    }
+    // Recursions and sites stay real frames.
+    compiler.args(["-O2", "-Wall", "-Wextra", "-fno-optimize-sibling-calls", "-pthread", "-o"]);
+    compiler.arg(&fresh).arg(testdata().join(source)).args(flags).arg("-ldl");
+    let done = compiler.output().expect("gcc and g++ are needed");
+    assert!(done.status.success(), "{source}: {}", String::from_utf8_lossy(&done.stderr));
+    fs::rename(&fresh, &path).unwrap();
+    path
+}
+
+fn testdata() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/preload")
+}
+
+/// A file that cargo built beside this test: in `target/<profile>/deps`, where the test is, or above.
+fn built(name: &str, hint: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let found = test.ancestors().skip(1).take(2).map(|directory| directory.join(name)).find(|p| p.exists());
+    found.unwrap_or_else(|| panic!("{name} is not built: run `{hint}` first"))
+}
+
+/// One program, to be run with and without the tracer.
+pub struct Case {
+    program: PathBuf,
+    args: Vec<String>,
+    settings: String,
+    limit: Duration,
+}
+
+/// What a run showed to the outside.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Outcome {
+    pub stdout: String,
+    pub stderr: String,
+    pub status: ExitStatus,
+}
+
+/// A traced run whose outside was the same as the untraced run's.
+pub struct Traced {
+    pub outcome: Outcome,
+    pub profile: PathBuf,
+    _directory: TempDir,
+}
+
+impl Case {
+    pub fn new(source: &str) -> Case {
+        Case::of(compiled(source, source.split('.').next().unwrap(), &[]))
+    }
+
+    pub fn of(program: PathBuf) -> Case {
+        Case { program, args: Vec::new(), settings: EXACT.into(), limit: Duration::from_secs(60) }
+    }
+
+    pub fn arg(mut self, arg: impl Into<String>) -> Case {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// `LIBTRACE` but for `out`.
+    pub fn settings(mut self, settings: &str) -> Case {
+        self.settings = settings.into();
+        self
+    }
+
+    /// Runs both ways; stdout, stderr and exit status have to be the same.
+    pub fn unchanged(self) -> Traced {
+        let directory = tempfile::tempdir().unwrap();
+        let profile = directory.path().join("run.prof");
+        let untraced = self.run(directory.path(), None);
+        let settings = format!("out={},{}", profile.display(), self.settings);
+        let outcome = self.run(directory.path(), Some(&settings));
+        assert_eq!(untraced, outcome, "untraced (left) and traced (right) differ");
+        Traced { outcome, profile, _directory: directory }
+    }
+
+    /// One run in `directory`, under the tracer when there are settings.
+    pub fn run(&self, directory: &Path, settings: Option<&str>) -> Outcome {
+        let (stdout, stderr) = (directory.join("stdout"), directory.join("stderr"));
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).current_dir(directory).stdin(Stdio::null());
+        command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
+        command.env_remove("LD_PRELOAD").env_remove("LIBTRACE");
+        if let Some(settings) = settings {
+            let tracer = built("libtrace.so", "cargo build -p tracer");
+            command.env("LD_PRELOAD", tracer).env("LIBTRACE", settings);
+        }
+        let status = wait(command.spawn().unwrap(), self.limit);
+        let read = |path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+        Outcome { stdout: read(stdout), stderr: read(stderr), status }
+    }
+}
+
+/// Waits for the end of `child`; past the limit, says where it hangs, kills it and fails.
+fn wait(mut child: Child, limit: Duration) -> ExitStatus {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if Instant::now() > deadline {
+            let where_it_hangs = threads_of(child.id());
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("not done after {limit:?}\n{where_it_hangs}");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Every thread of a process as /proc and, where there is one, gdb see it.
+fn threads_of(pid: u32) -> String {
+    let mut text = String::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        text += &format!("{}:", task.path().display());
+        for file in ["comm", "wchan", "syscall", "stack"] {
+            let content = fs::read_to_string(task.path().join(file));
+            text += &format!(" {file} {}", content.as_deref().unwrap_or("unreadable").trim());
+        }
+        text.push('\n');
+    }
+    let mut gdb = Command::new("gdb");
+    gdb.args(["-batch", "-ex", "thread apply all bt", "-p", &pid.to_string()]);
+    if let Ok(done) = gdb.output() {
+        text += &String::from_utf8_lossy(&done.stdout);
+    }
+    text
+}
+
+/// Bytes and blocks.
+pub type Amount = (i64, i64);
+
+/// One stack of `analyzer diff`, whole run.
+pub struct Stack {
+    pub retained: Amount,
+    /// Leaf first.
+    pub frames: Vec<String>,
+}
+
+impl Traced {
+    /// What the program says of itself in lines of `kind`: site to amount.
+    pub fn truth(&self, kind: &str) -> BTreeMap<String, Amount> {
+        let words = self.outcome.stdout.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let lines = words.filter(|words| words.len() == 4 && words[0] == kind);
+        let number = |word: &str| word.parse().expect("a number");
+        lines.map(|words| (words[1].to_owned(), (number(words[2]), number(words[3])))).collect()
+    }
+
+    /// What was allocated during the run and still live at its end.
+    pub fn stacks(&self) -> Vec<Stack> {
+        let at = |instant| format!("{}@{instant}", self.profile.display());
+        let diff = analyzer(&["diff", &at("start"), &at("end"), "--json"]);
+        assert_eq!(diff["lost_events"], 0, "events were lost");
+        let amount = |stack: &Value, key: &str| stack[key].as_i64().expect("an integer");
+        let names = |stack: &Value| {
+            let frames = stack["frames"].as_array().expect("frames").iter();
+            frames.map(|frame| frame["name"].as_str().unwrap_or_default().to_owned()).collect()
+        };
+        let stacks = diff["stacks"].as_array().expect("stacks").iter();
+        let stack = |stack: &Value| Stack {
+            retained: (amount(stack, "retained_bytes"), amount(stack, "retained_count")),
+            frames: names(stack),
+        };
+        stacks.map(stack).collect()
+    }
+
+    /// Live amounts per site as the analyzer sees them. A stack belongs to the site nearest to its leaf.
+    pub fn measured(&self) -> BTreeMap<String, Amount> {
+        let mut sites: BTreeMap<_, _> = self.truth("live").into_keys().map(|site| (site, (0, 0))).collect();
+        for stack in self.stacks() {
+            if let Some(site) = stack.frames.iter().find(|name| sites.contains_key(*name)) {
+                let amount = sites.get_mut(site).unwrap();
+                *amount = (amount.0 + stack.retained.0, amount.1 + stack.retained.1);
+            }
+        }
+        sites
+    }
+
+    /// Profile and program agree on every live byte and block of every site.
+    pub fn exact(self) -> Traced {
+        let truth = self.truth("live");
+        assert!(!truth.is_empty(), "the program printed no live line");
+        assert_eq!(self.measured(), truth, "measured (left) and true (right) live bytes and blocks differ");
+        self
+    }
+
+    /// The stacks of one site; there is at least one.
+    pub fn stacks_of(&self, site: &str) -> Vec<Stack> {
+        let here = |stack: &Stack| stack.frames.iter().any(|name| name == site);
+        let stacks: Vec<_> = self.stacks().into_iter().filter(here).collect();
+        assert!(!stacks.is_empty(), "no stack of {site}");
+        stacks
+    }
+
+    /// Every stack of every site goes back to `root`.
+    pub fn rooted_in(self, root: &str) -> Traced {
+        let sites = self.truth("live");
+        for Stack { frames, .. } in self.stacks() {
+            let of_a_site = frames.iter().any(|name| sites.contains_key(name));
+            assert!(!of_a_site || frames.iter().any(|name| name == root), "cut short: {frames:#?}");
+        }
+        self
+    }
+}
+
+/// The JSON that an analyzer command prints.
+pub fn analyzer(args: &[&str]) -> Value {
+    let done = Command::new(built("analyzer", "cargo build -p analyzer")).args(args).output().unwrap();
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "analyzer {args:?}: {}: {stderr}", done.status);
+    serde_json::from_slice(&done.stdout)
+        .unwrap_or_else(|error| panic!("analyzer {args:?}: {error}: {stderr}"))
+}

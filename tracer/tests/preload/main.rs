@@ -1,0 +1,13 @@
+//! Small C and C++ programs of `testdata/preload` under the tracer.
+//!
+//! Each is run without and with it, has to behave the same, and knows the truth about its allocations, which
+//! the analyzer has to tell from the profile to the byte.
+
+mod harness;
+
+mod entry_points;
+mod loader;
+mod process;
+mod settings;
+mod stacks;
+mod threads;
