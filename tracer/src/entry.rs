@@ -7,11 +7,11 @@
 //! C++ runtime's own call `malloc` and `free`, and are forwarded to. A process without a C++ runtime at start may load
 //! one later, out of reach of `RTLD_NEXT`; its runtime is then looked for by name at the first calls.
 
+use crate::early;
 use crate::x86_64::hooks::{
     allocate, allocate_aligned, allocate_zeroed, find_first, forward, reallocate, reallocate_array, release,
 };
 use crate::x86_64::local::as_own;
-use crate::{early, record};
 use std::ffi::{CStr, c_void};
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering::*};
 
@@ -66,7 +66,7 @@ macro_rules! hook {
     (aligned, $symbol:ident) => { allocate_aligned!($symbol, super::real::$symbol, cfg_attr(not(test), unsafe(no_mangle))); };
     (reallocate, $symbol:ident) => { reallocate!($symbol, super::real::$symbol, cfg_attr(not(test), unsafe(no_mangle))); };
     (release, $symbol:ident) => { release!($symbol, super::real::$symbol, cfg_attr(not(test), unsafe(no_mangle))); };
-    (elsewhere, $symbol:ident) => {};
+    (elsewhere, $symbol:ident) => { #[cfg(test)] pub use super::elsewhere::$symbol; };
 }
 
 macro_rules! entries {
@@ -86,6 +86,8 @@ macro_rules! entries {
             $(hook!($($shape)+, $symbol);)+
             reallocate_array!(reallocarray, realloc, cfg_attr(not(test), unsafe(no_mangle)));
         }
+        #[cfg(test)]
+        const EXPORTED: &[(&str, *const ())] = &[$((stringify!($symbol), exported::$symbol as *const ())),+];
         static ENTRIES: &[Entry] = &[$(Entry {
             name: const { name!($symbol) },
             real: &real::$symbol,
@@ -112,6 +114,13 @@ entries! {
     malloc_usable_size: [elsewhere],      early::usable_size;
     pthread_create:     [elsewhere],      early::unavailable;
     dlclose:            [elsewhere],      early::unavailable;
+}
+
+/// Written out where they belong.
+#[cfg(test)]
+mod elsewhere {
+    pub use super::malloc_usable_size;
+    pub use crate::loader::{dlclose, pthread_create};
 }
 
 macro_rules! operator_hook {
@@ -147,6 +156,9 @@ macro_rules! operators {
             use super::*;
             $(forward!($symbol, super::target_operator::$symbol, cfg_attr(not(test), unsafe(no_mangle)));)+
         }
+        #[cfg(test)]
+        const EXPORTED_OPERATORS: &[(&str, *const ())] =
+            &[$((stringify!($symbol), exported_operator::$symbol as *const ())),+];
         static CALLS: [AtomicU32; OPERATOR_COUNT] = [const { AtomicU32::new(0) }; OPERATOR_COUNT];
         static OPERATORS: &[Operator] = &[$(Operator {
             name: const { name!($symbol) },
@@ -305,4 +317,18 @@ pub unsafe extern "C" fn malloc_usable_size(block: *mut c_void) -> usize {
     }
 }
 
-const _: () = assert!(record::EARLY_BLOCK == 1);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_are_what_the_library_exports() {
+        let array = ("reallocarray", exported::reallocarray as *const ());
+        let mut all: Vec<_> = EXPORTED.iter().chain(EXPORTED_OPERATORS).copied().chain([array]).collect();
+        all.sort_unstable();
+        let names: Vec<_> = all.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, include_str!("../tests/symbols/exported.txt").lines().collect::<Vec<_>>());
+        all.dedup_by_key(|(_, function)| *function);
+        assert_eq!(all.len(), names.len(), "each has a function of its own");
+    }
+}

@@ -12,3 +12,6 @@ pub mod objects;
 pub mod rules;
 pub mod stack;
 pub mod walk;
+
+#[cfg(test)]
+mod tests;

@@ -69,7 +69,7 @@ pub fn find(return_address: u64) -> Option<Object> {
         let function: FindObject = std::mem::transmute(function);
         function(return_address.wrapping_sub(1) as *mut c_void, &mut found)
     };
-    (status == 0 && !found.link_map.is_null()).then(|| Object {
+    (status == 0 && !found.link_map.is_null()).then_some(Object {
         start: found.map_start as u64,
         end: found.map_end as u64,
         link_map: found.link_map,

@@ -42,7 +42,7 @@ impl Rule {
     pub fn new(kind: Kind, cfa: i64, slot: i64) -> Option<Rule> {
         let fits = cfa % 8 == 0 && slot % 8 == 0 && (-(1 << 21)..1 << 21).contains(&cfa);
         (fits && (-(1 << 12)..1 << 12).contains(&slot))
-            .then(|| Rule(((cfa / 8) as u32) << 13 | (((slot / 8) as u32) & 0x3ff) << 3 | kind as u32))
+            .then_some(Rule(((cfa / 8) as u32) << 13 | (((slot / 8) as u32) & 0x3ff) << 3 | kind as u32))
     }
 
     /// The kind.

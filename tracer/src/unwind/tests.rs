@@ -1,0 +1,132 @@
+//! Frame by frame against the `backtrace` crate, which goes through libgcc.
+
+use super::cfi::Registers;
+use super::objects;
+use super::stack::Window;
+use super::walk::walk;
+use crate::x86_64::local::local;
+use std::cell::Cell;
+use std::ffi::c_int;
+
+/// Calls `walk_here` with the caller's registers.
+#[unsafe(naked)]
+unsafe extern "C" fn here(out: *mut u64, len: usize) -> usize {
+    std::arch::naked_asm!("lea rdx, [rsp + 8]", "mov rcx, rbp", "jmp {walk}", walk = sym walk_here)
+}
+
+unsafe extern "C" fn walk_here(out: *mut u64, len: usize, rsp: u64, rbp: u64) -> usize {
+    let mut window = Window::at(local(), rsp - 8);
+    let return_address = window.load(rsp - 8).unwrap();
+    // SAFETY: `compare` passes a slice's parts.
+    let out = unsafe { std::slice::from_raw_parts_mut(out, len) };
+    walk(Registers { return_address, rsp, rbp }, &mut window, out).0
+}
+
+thread_local! {
+    static COMPARED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Captures the stack both ways. The two calls differ in the innermost frame, and the reference also has its own.
+#[inline(never)]
+fn compare() {
+    objects::init();
+    let mut ours = [0; 1024];
+    // SAFETY: the place has that many entries.
+    let depth = unsafe { here(ours.as_mut_ptr(), ours.len()) };
+    let mut reference = Vec::new();
+    backtrace::trace(|frame| {
+        reference.push(frame.ip() as u64);
+        true
+    });
+    let ours = &ours[..depth];
+    let caller = reference.iter().position(|address| ours.get(1) == Some(address));
+    let Some(caller) = caller else { panic!("no common caller: {ours:x?}, not {reference:x?}") };
+    // After a signal frame the reference has the exact address, and ours is one more.
+    let same = |(ours, theirs): (&u64, &u64)| ours == theirs || *ours == *theirs + 1;
+    let theirs: Vec<_> = reference[caller..].iter().copied().filter(|&address| address != 0).collect();
+    let equal = ours[1..].iter().zip(&theirs).all(same);
+    assert!(equal && ours.len() - 1 == theirs.len(), "{:x?}, not {theirs:x?}", &ours[1..]);
+    COMPARED.set(COMPARED.get() + 1);
+}
+
+fn compared(work: impl FnOnce()) -> usize {
+    let before = COMPARED.get();
+    work();
+    COMPARED.get() - before
+}
+
+#[inline(never)]
+fn recurse(depth: u32) -> u32 {
+    if depth == 0 {
+        compare();
+        return 0;
+    }
+    std::hint::black_box(recurse(depth - 1)) + 1
+}
+
+#[test]
+fn follows_plain_calls_and_closures() {
+    assert_eq!(
+        compared(|| {
+            compare();
+            recurse(1);
+            recurse(100);
+            let call: fn(&dyn Fn()) = std::hint::black_box(|f| f());
+            call(&|| call(&compare));
+            [3, 1, 2].iter().for_each(|_| compare());
+        }),
+        7
+    );
+}
+
+#[test]
+fn follows_frames_of_the_c_library() {
+    extern "C" fn order(_: *const std::ffi::c_void, _: *const std::ffi::c_void) -> c_int {
+        compare();
+        0
+    }
+    let mut numbers = [2u64, 1];
+    // SAFETY: two elements of eight bytes.
+    let n = compared(|| unsafe { libc::qsort(numbers.as_mut_ptr().cast(), 2, 8, Some(order)) });
+    assert_eq!(n, 1);
+}
+
+#[test]
+fn follows_the_frame_of_a_signal() {
+    extern "C" fn handler(_: c_int) {
+        recurse(3);
+    }
+    // SAFETY: the handler compares stacks of its own thread; the signal is sent by this thread to itself.
+    let n = compared(|| unsafe {
+        libc::signal(libc::SIGUSR1, handler as *const () as usize);
+        libc::raise(libc::SIGUSR1);
+    });
+    assert_eq!(n, 1);
+}
+
+#[test]
+fn follows_an_alternate_stack_back() {
+    extern "C" fn handler(_: c_int) {
+        recurse(2);
+    }
+    let mut memory = vec![0u8; 256 << 10];
+    // SAFETY: the alternate stack is taken away again before its memory goes.
+    let n = compared(|| unsafe {
+        let stack = libc::stack_t { ss_sp: memory.as_mut_ptr().cast(), ss_flags: 0, ss_size: memory.len() };
+        let mut before = std::mem::zeroed();
+        libc::sigaltstack(&stack, &mut before);
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as *const () as usize;
+        action.sa_flags = libc::SA_ONSTACK;
+        libc::sigaction(libc::SIGUSR2, &action, std::ptr::null_mut());
+        libc::raise(libc::SIGUSR2);
+        libc::sigaltstack(&before, std::ptr::null_mut());
+    });
+    assert_eq!(n, 1);
+}
+
+#[test]
+fn follows_another_thread_to_its_start() {
+    let n = std::thread::spawn(|| compared(|| assert_eq!(recurse(10), 10))).join().unwrap();
+    assert_eq!(n, 1);
+}

@@ -1,0 +1,53 @@
+//! What the library exports and imports, against the lists beside this file.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn library() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let mut found = test.ancestors().skip(1).take(2).map(|folder| folder.join("libtrace.so"));
+    found.find(|path| path.exists()).expect("libtrace.so is built with its tests")
+}
+
+fn tool(name: &str, args: &[&str]) -> String {
+    let output = Command::new(name).args(args).arg(library()).output();
+    let output = output.unwrap_or_else(|error| panic!("{name}, of binutils, is needed: {error}"));
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn list(name: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/symbols").join(name);
+    std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn exports_the_hooks_and_nothing_else() {
+    let mut names: Vec<String> = tool("nm", &["-D", "--defined-only"])
+        .lines()
+        .filter_map(|line| line.split_whitespace().last())
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    assert_eq!(names, list("exported.txt"));
+}
+
+#[test]
+fn uses_little_static_tls() {
+    let headers = tool("readelf", &["-lW"]);
+    let line = headers.lines().find(|line| line.trim_start().starts_with("TLS")).unwrap();
+    let memory = line.split_whitespace().nth(5).unwrap().trim_start_matches("0x");
+    assert!(u64::from_str_radix(memory, 16).unwrap() < 1024, "{line}");
+}
+
+#[test]
+fn depends_on_the_c_library_only() {
+    let dynamic = tool("readelf", &["-d"]);
+    let needed: Vec<_> = dynamic
+        .lines()
+        .filter(|line| line.contains("(NEEDED)"))
+        .filter_map(|line| line.split(['[', ']']).nth(1))
+        .collect();
+    let known = ["libc.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2", "libdl.so.2", "libpthread.so.0"];
+    assert!(needed.iter().all(|name| known.contains(name)), "{needed:?}");
+}
