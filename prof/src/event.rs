@@ -104,6 +104,11 @@ impl EventEncoder {
         EventEncoder { key: 0, stamp: 0, stack: [0; MAX_DEPTH + 1], depth: 0 }
     }
 
+    /// Makes it like new.
+    pub fn reset(&mut self) {
+        (self.key, self.stamp, self.depth) = (0, 0, 0);
+    }
+
     /// Encodes an allocation at the start of `out` and returns the bytes taken. `None`: there was no room, and
     /// nothing has changed.
     #[inline]

@@ -11,7 +11,7 @@ use crate::{clock, heap};
 use prof::record::Lost;
 use prof::{EventEncoder, MAX_DEPTH, Nanos};
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
 /// A thread's recording state. The first half is shared with the writer.
 pub struct Thread {
@@ -23,8 +23,7 @@ pub struct Thread {
     pub start: AtomicU64,
     /// When it ended, or 0.
     pub end: AtomicU64,
-    /// In use by a thread, or being read out by the writer.
-    taken: AtomicBool,
+    occupancy: AtomicU8,
     name: [AtomicU64; 2],
     current: AtomicPtr<Buffer>,
     lost: [AtomicU64; Lost::ALL.len()],
@@ -32,6 +31,11 @@ pub struct Thread {
     /// Only the thread itself uses it, while it is guarded.
     pub own: Own,
 }
+
+/// [`Thread::occupancy`]: nobody has the state; a thread is filling it in; a thread, or what it left, is in it.
+const FREE: u8 = 0;
+const CLAIMED: u8 = 1;
+const OCCUPIED: u8 = 2;
 
 /// The half of the state that only its thread uses.
 pub struct Own {
@@ -61,7 +65,7 @@ pub fn create_key() -> bool {
     made
 }
 
-/// Every state, in use or not. They are never unmapped.
+/// Every state, occupied or not. They are never unmapped.
 pub fn all() -> impl Iterator<Item = &'static Thread> {
     let shared = |at: *mut Thread| {
         // SAFETY: states in the list are mapped for ever; what is shared of them is atomic, and `own` is only reached
@@ -84,7 +88,9 @@ impl Thread {
 
     #[cold]
     fn take(local: &Local) -> Option<&'static Thread> {
-        let thread = match all().find(|thread| !thread.taken.swap(true, AcqRel)) {
+        let claim =
+            |thread: &&Thread| thread.occupancy.compare_exchange(FREE, CLAIMED, AcqRel, Relaxed).is_ok();
+        let thread = match all().find(claim) {
             Some(free) => free,
             None => Thread::map()?,
         };
@@ -93,11 +99,11 @@ impl Thread {
         thread.tid.store(unsafe { libc::syscall(libc::SYS_gettid) } as u32, Relaxed);
         thread.start.store(clock::now().0, Relaxed);
         thread.note_name();
-        thread.end.store(0, Release);
         // SAFETY: this thread just took the state, and is guarded.
         let own = unsafe { thread.own_mut() };
-        own.encoder = EventEncoder::new();
+        own.encoder.reset();
         (own.interval, own.generation, own.sequence) = (0, 0, 0);
+        thread.occupancy.store(OCCUPIED, Release);
         local.thread.set(std::ptr::from_ref(thread).cast_mut());
         if let Some(exchange) = buffer::exchange() {
             exchange.count_threads(true);
@@ -115,7 +121,7 @@ impl Thread {
         let at = heap::map(size_of::<Thread>()).cast::<Thread>();
         // SAFETY: null, or fresh zero bytes, which are a valid state: numbers, null pointers, `false`.
         let thread = unsafe { at.as_ref() }?;
-        thread.taken.store(true, Relaxed);
+        thread.occupancy.store(CLAIMED, Relaxed);
         let mut first = LIST.load(Acquire);
         loop {
             thread.next.store(first, Relaxed);
@@ -172,9 +178,9 @@ impl Thread {
         BufferRef::from_ptr(self.current.load(Acquire))
     }
 
-    /// Whether some thread, alive or not, has the state.
-    pub fn is_taken(&self) -> bool {
-        self.taken.load(Acquire)
+    /// For the writer: whether a thread is in the state, or what an ended one left.
+    pub fn is_occupied(&self) -> bool {
+        self.occupancy.load(Acquire) == OCCUPIED
     }
 
     /// When the thread ended.
@@ -185,7 +191,8 @@ impl Thread {
     /// For the writer: lets another thread have the state.
     pub fn release(&self) {
         self.current.store(std::ptr::null_mut(), Relaxed);
-        self.taken.store(false, Release);
+        self.end.store(0, Relaxed);
+        self.occupancy.store(FREE, Release);
     }
 
     /// Appends what `encode` writes to the current buffer, or to a fresh one where there is no room. False: there is no

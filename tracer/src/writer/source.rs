@@ -7,6 +7,9 @@ use prof::{EventDecoder, Nanos, Record, RecordWriter, ThreadIndex};
 use rustc_hash::FxHashMap;
 use std::sync::atomic::Ordering::*;
 
+/// How often a thread is looked at again because it has moved on.
+const MOST_BUFFERS_MEANWHILE: usize = 16;
+
 /// The state of one thread's stream.
 #[derive(Default)]
 pub struct Stream {
@@ -32,64 +35,66 @@ pub struct Stream {
 pub struct Source {
     streams: FxHashMap<u32, Stream>,
     ended: Vec<(u32, Nanos)>,
+    /// Received, and not yet read.
+    sent: Vec<BufferRef>,
 }
 
 impl Source {
     /// Hands every stretch of events to `take`, with its thread's number and state. With `current` also those in
     /// buffers that are still being filled; threads that have ended are let go then.
     pub fn collect(&mut self, current: bool, mut take: impl FnMut(u32, &mut Stream, &[u8])) {
-        let Some(exchange) = buffer::exchange() else { return };
-        let mut early = Vec::new();
-        loop {
-            while let Some(buffer) = exchange.receive() {
-                early.push(buffer);
-            }
-            // Threads send in order, but a receiver may be overtaken between two of one thread's buffers.
-            let before = early.len();
-            early.sort_by_key(|buffer| buffer.origin());
-            early.retain(|&buffer| {
-                let taken = self.consume(buffer, true, &mut take);
-                if taken {
-                    exchange.give_back(buffer);
-                }
-                !taken
-            });
-            if early.is_empty() || early.len() == before {
-                break;
-            }
-        }
-        debug_assert!(early.is_empty(), "a thread's buffers arrive in order");
+        self.drain(&mut take);
         if current {
-            thread::all()
-                .filter(|thread| thread.is_taken())
-                .for_each(|thread| self.look_at(thread, &mut take));
+            for thread in thread::all().filter(|thread| thread.is_occupied()) {
+                // A thread may go on to its next buffer meanwhile; each time, the one before has been sent.
+                for _ in 0..MOST_BUFFERS_MEANWHILE {
+                    if self.look_at(thread, &mut take) {
+                        break;
+                    }
+                    self.drain(&mut take);
+                }
+            }
         }
     }
 
-    fn look_at(&mut self, thread: &Thread, take: &mut impl FnMut(u32, &mut Stream, &[u8])) {
-        let index = thread.index.load(Relaxed);
+    /// Reads the buffers that have been sent.
+    fn drain(&mut self, take: &mut impl FnMut(u32, &mut Stream, &[u8])) {
+        let Some(exchange) = buffer::exchange() else { return };
+        while let Some(buffer) = exchange.receive() {
+            self.sent.push(buffer);
+        }
+        let mut sent = std::mem::take(&mut self.sent);
+        sent.retain(|&buffer| {
+            let taken = self.consume(buffer, true, take);
+            if taken {
+                exchange.give_back(buffer);
+            }
+            !taken
+        });
+        self.sent = sent;
+    }
+
+    /// Reads what a thread has published in its current buffer. False: it is another buffer's turn.
+    fn look_at(&mut self, thread: &Thread, take: &mut impl FnMut(u32, &mut Stream, &[u8])) -> bool {
         if thread.ended().is_none() && !thread.exists() {
             thread.end(clock::now());
         }
-        // Before the buffer is read: what is committed after the end is not this thread's.
+        // Asked before the buffer is read: what is read then is all there is.
         let ended = thread.ended();
         self.meet(thread);
-        let Some(buffer) = thread.current() else {
-            if ended.is_some() {
-                self.let_go(thread, ended);
-            }
-            return;
-        };
-        if !self.consume(buffer, false, take) {
-            // The one before it has been sent since; next time.
-            return;
+        let buffer = thread.current();
+        if let Some(buffer) = buffer
+            && !self.consume(buffer, false, take)
+        {
+            return false;
         }
-        if ended.is_some() && buffer.origin().0 == index {
+        if ended.is_some() {
             self.let_go(thread, ended);
-            if let Some(exchange) = buffer::exchange() {
+            if let (Some(buffer), Some(exchange)) = (buffer, buffer::exchange()) {
                 exchange.give_back(buffer);
             }
         }
+        true
     }
 
     fn let_go(&mut self, thread: &Thread, ended: Option<Nanos>) {
