@@ -8,7 +8,7 @@
 //! Free        0x01  ±key  stamp−last
 //! Realloc     0x02  ±key  ±old_key  stamp−last  stamp−old_stamp  size  kept  pushed  ±address × pushed
 //! Interval    0x03  mean bytes between samples from here on; 1: every allocation is recorded
-//! Generation  0x04  of the module map that the addresses from here on belong to
+//! Generation  0x04  of the module map that the addresses from here on belong to; the previous stack is empty then
 //! ```
 //!
 //! A stack is given as the outermost frames `kept` from the thread's previous stack and the frames pushed on top
@@ -153,8 +153,10 @@ impl EventEncoder {
         Some(w.at)
     }
 
-    /// Encodes a change of the module map; as [`alloc`](Self::alloc).
-    pub fn generation(out: &mut [u8], generation: Generation) -> Option<usize> {
+    /// Encodes a change of the module map; as [`alloc`](Self::alloc), but that the next stack shares no frames with the
+    /// one before: an equal address may mean another function now.
+    pub fn generation(&mut self, out: &mut [u8], generation: Generation) -> Option<usize> {
+        self.depth = 0;
         let mut w = Cursor { out, at: 0 };
         w.byte(GENERATION)?;
         w.number(u64::from(generation.0))?;
@@ -238,6 +240,7 @@ impl EventDecoder {
             REALLOC => self.realloc(input),
             INTERVAL => varint::take(input).map(Event::Interval),
             GENERATION => {
+                self.stack.clear();
                 let number = varint::take(input).and_then(|n| u32::try_from(n).ok());
                 number.map(|n| Event::Generation(Generation(n)))
             }
@@ -303,6 +306,7 @@ mod tests {
         Free(u64),
         Realloc(u64, u64, u64, Vec<u64>),
         Interval(u64),
+        Generation(u32),
     }
 
     fn stack() -> impl Strategy<Value = Vec<u64>> {
@@ -320,6 +324,7 @@ mod tests {
             (any::<u64>(), any::<u64>(), any::<u64>(), stack())
                 .prop_map(|(o, k, s, f)| Act::Realloc(o, k, s, f)),
             any::<u64>().prop_map(Act::Interval),
+            any::<u32>().prop_map(Act::Generation),
         ]
     }
 
@@ -340,6 +345,7 @@ mod tests {
                         encoder.realloc(out, *old, Nanos(stamp.0.saturating_sub(5)), birth)
                     }
                     Act::Interval(bytes) => EventEncoder::interval(out, *bytes),
+                    Act::Generation(number) => encoder.generation(out, Generation(*number)),
                 }.unwrap();
             }
             let mut input = &bytes[..len];
@@ -358,6 +364,10 @@ mod tests {
                         prop_assert_eq!(old_stamp, Nanos(at.0.saturating_sub(5)));
                     }
                     (Act::Interval(b), Event::Interval(bytes)) => prop_assert_eq!(*b, bytes),
+                    (Act::Generation(g), Event::Generation(generation)) => {
+                        prop_assert_eq!(Generation(*g), generation);
+                        prop_assert!(decoder.stack().is_empty());
+                    }
                     (act, event) => prop_assert!(false, "{:?} came back as {:?}", act, event),
                 }
             }

@@ -90,23 +90,24 @@ pub fn seen() -> impl Iterator<Item = &'static Module> {
 /// Notes the image, unless it has been noted.
 pub fn sight(object: &Object) {
     let now = generation();
-    if let Some(known) = latest(object) {
-        if known.verified.load(Relaxed) == now {
+    let same_place = seen().filter(|module| module.start < object.end && object.start < module.end).last();
+    if let Some(known) = same_place {
+        let verified = known.verified.load(Relaxed) == now;
+        let same = known.start == object.start && known.end == object.end;
+        if same && verified {
             return;
         }
-        if known.end == object.end && known.identity == identity(object) {
+        if same && known.identity == identity(object) {
             known.verified.store(now, Relaxed);
             return;
         }
-        // Unloaded without our dlclose: the loader does so itself.
-        rules::clear();
-        changed();
+        if verified {
+            // The loader has unloaded it by itself, not through our dlclose.
+            rules::clear();
+            changed();
+        }
     }
     note(object);
-}
-
-fn latest(object: &Object) -> Option<&'static Module> {
-    seen().filter(|module| module.start == object.start).last()
 }
 
 fn note(object: &Object) {

@@ -247,11 +247,23 @@ fn birth(local: &Local, born: Born, interval: u64, died: Option<(u64, Nanos)>) {
         }
         sample
     };
-    let generation = modules::generation();
-    let depth = unwind(local, &born, &mut own.stack);
+    let (generation, depth) = loop {
+        let generation = modules::generation();
+        let depth = unwind(local, &born, &mut own.stack);
+        // Unwinding may find that the module map has changed; the stack must be of the generation that it names.
+        if generation == modules::generation() {
+            break (generation, depth);
+        }
+    };
     let encode = |own: &mut Own, out: &mut [u8]| {
         let Own { encoder, stack, interval: last_interval, generation: last_generation, .. } = own;
-        let mut len = changes(out, (*last_interval, interval), (*last_generation, generation))?;
+        let mut len = 0;
+        if *last_interval != interval {
+            len += EventEncoder::interval(out, interval)?;
+        }
+        if *last_generation != u64::from(generation) + 1 {
+            len += encoder.generation(out.get_mut(len..)?, Generation(generation))?;
+        }
         let birth = Birth { key, stamp, size: born.size, stack: stack.get(..depth)? };
         len += match died {
             Some((old_key, old_stamp)) => encoder.realloc(out.get_mut(len..)?, old_key, old_stamp, birth)?,
@@ -267,18 +279,6 @@ fn birth(local: &Local, born: Born, interval: u64, died: Option<(u64, Nanos)>) {
             take_sample(born.block);
         }
     }
-}
-
-/// What has to be said before the next allocation, each as (said last, true now).
-fn changes(out: &mut [u8], interval: (u64, u64), generation: (u64, u32)) -> Option<usize> {
-    let mut len = 0;
-    if interval.0 != interval.1 {
-        len += EventEncoder::interval(out, interval.1)?;
-    }
-    if generation.0 != u64::from(generation.1) + 1 {
-        len += EventEncoder::generation(out.get_mut(len..)?, Generation(generation.1))?;
-    }
-    Some(len)
 }
 
 fn death(local: &Local, key: u64, stamp: Nanos) {

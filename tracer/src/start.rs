@@ -7,7 +7,6 @@ use crate::x86_64::local::{as_own, local};
 use crate::{buffer, clock, entry, filter, live, phase, record, sampler, say, thread};
 use prof::RunId;
 use prof::weight::EVERY;
-use std::ffi::CStr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 
@@ -44,7 +43,7 @@ fn give_up(why: &str) {
 
 fn ready() -> Result<u64, String> {
     entry::find_entries(0);
-    let settings = Settings::parse(&environment(c"LIBTRACE").unwrap_or_default())?;
+    let settings = Settings::parse(&environment("LIBTRACE").unwrap_or_default())?;
     if !objects::init() {
         return Err("this C library has no _dl_find_object (glibc 2.35 and later do)".into());
     }
@@ -100,12 +99,18 @@ unsafe extern "C" fn forked() {
     writer::abandon();
 }
 
-fn environment(name: &CStr) -> Option<String> {
-    // SAFETY: the name is a C string; the result is null or one, and is copied before anybody changes the environment.
-    unsafe {
-        let value = libc::getenv(name.as_ptr());
-        (!value.is_null()).then(|| CStr::from_ptr(value).to_string_lossy().into_owned())
+/// A variable of the environment; from the kernel where the C library does not know its environment yet, which is so
+/// before its own constructor has run.
+fn environment(name: &str) -> Option<String> {
+    if let Some(value) = std::env::var_os(name) {
+        return Some(value.to_string_lossy().into_owned());
     }
+    let all = std::fs::read("/proc/self/environ").ok()?;
+    let mut variables = all.split(|&byte| byte == 0);
+    variables.find_map(|variable| {
+        let value = variable.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    })
 }
 
 /// From the kernel; where it refuses, from what differs between processes.
