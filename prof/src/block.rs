@@ -26,7 +26,7 @@ pub const MAX_PAYLOAD: usize = 16 << 20;
 pub enum BlockKind {
     /// A sequence of [records](crate::record).
     Records,
-    /// A thread index and a run of that thread's [events](crate::event).
+    /// A stream's index (LEB128) and a stretch of its [events](crate::event).
     Events,
 }
 

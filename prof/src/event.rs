@@ -1,6 +1,7 @@
-//! What one thread saw, encoded by that thread while it happens.
+//! What threads saw, encoded by themselves while it happens.
 //!
-//! Every event is a difference to the thread's previous one, so a run of events is read from its start, in order.
+//! A stream belongs to one thread at a time; when that ends, another thread goes on with it. Every event is a difference
+//! to the stream's previous one, so a stream is read from its start, in order.
 //! After a kind byte come LEB128 numbers, `±` marks zigzag differences:
 //!
 //! ```text
@@ -9,9 +10,11 @@
 //! Realloc     0x02  ±key  ±old_key  stamp−last  stamp−old_stamp  size  kept  pushed  ±address × pushed
 //! Interval    0x03  mean bytes between samples from here on; 1: every allocation is recorded
 //! Generation  0x04  of the module map that the addresses from here on belong to; the previous stack is empty then
+//! Thread      0x05  thread  tid  stamp−last  name bytes × 16: the thread that the events from here on are of
+//! ThreadEnd   0x06  stamp−last; this one and the thread's do not become the last stamp
 //! ```
 //!
-//! A stack is given as the outermost frames `kept` from the thread's previous stack and the frames pushed on top
+//! A stack is given as the outermost frames `kept` from the stream's previous stack and the frames pushed on top
 //! of them, outermost first. A key names a block of memory: its address where every allocation is recorded, a
 //! number that is never reused where allocations are sampled.
 //!
@@ -19,14 +22,26 @@
 //! order of the stamps of one key is the order in which the blocks lived.
 
 use crate::MAX_DEPTH;
-use crate::ids::{Generation, Nanos};
+use crate::ids::{Generation, Nanos, ThreadIndex};
 use crate::varint::{self, unzigzag, zigzag};
+use std::borrow::Cow;
 
 const ALLOC: u8 = 0;
 const FREE: u8 = 1;
 const REALLOC: u8 = 2;
 const INTERVAL: u8 = 3;
 const GENERATION: u8 = 4;
+const THREAD: u8 = 5;
+const THREAD_END: u8 = 6;
+
+/// A thread's name as the kernel keeps it: up to 15 bytes and a zero.
+pub type ThreadName = [u8; 16];
+
+/// As text.
+pub fn name_text(name: &ThreadName) -> Cow<'_, str> {
+    let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+    String::from_utf8_lossy(name.get(..end).unwrap_or(name))
+}
 
 /// One event; the stack of an allocation is [`EventDecoder::stack`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,7 +54,7 @@ pub enum Event {
         stamp: Nanos,
         /// Requested bytes.
         size: u64,
-        /// Outermost frames shared with the thread's previous stack.
+        /// Outermost frames shared with the stream's previous stack.
         kept: usize,
     },
     /// A block died.
@@ -61,16 +76,32 @@ pub enum Event {
         old_stamp: Nanos,
         /// Requested bytes.
         size: u64,
-        /// Outermost frames shared with the thread's previous stack.
+        /// Outermost frames shared with the stream's previous stack.
         kept: usize,
     },
     /// The mean interval of the samples that follow, in bytes; 1: every allocation is recorded.
     Interval(u64),
     /// The module map that the addresses which follow belong to.
     Generation(Generation),
+    /// The thread that the events which follow are of.
+    Thread {
+        /// Its number.
+        thread: ThreadIndex,
+        /// The kernel's number.
+        tid: u32,
+        /// When it was first seen.
+        stamp: Nanos,
+        /// Its name then.
+        name: ThreadName,
+    },
+    /// The stream's thread has ended.
+    ThreadEnd {
+        /// When.
+        stamp: Nanos,
+    },
 }
 
-/// The encoding side of one thread's stream. It holds the previous stack, allocates nothing and cannot panic.
+/// The encoding side of one stream. It holds the previous stack, allocates nothing and cannot panic.
 pub struct EventEncoder {
     key: u64,
     stamp: u64,
@@ -102,11 +133,6 @@ impl EventEncoder {
     /// An encoder whose previous stack is empty.
     pub const fn new() -> EventEncoder {
         EventEncoder { key: 0, stamp: 0, stack: [0; MAX_DEPTH + 1], depth: 0 }
-    }
-
-    /// Makes it like new.
-    pub fn reset(&mut self) {
-        (self.key, self.stamp, self.depth) = (0, 0, 0);
     }
 
     /// Encodes an allocation at the start of `out` and returns the bytes taken. `None`: there was no room, and
@@ -163,6 +189,34 @@ impl EventEncoder {
         Some(w.at)
     }
 
+    /// Encodes that the stream has another thread now; as [`alloc`](Self::alloc).
+    pub fn thread(
+        &self,
+        out: &mut [u8],
+        thread: ThreadIndex,
+        tid: u32,
+        stamp: Nanos,
+        name: &ThreadName,
+    ) -> Option<usize> {
+        let mut w = Cursor { out, at: 0 };
+        w.byte(THREAD)?;
+        w.number(u64::from(thread.0))?;
+        w.number(u64::from(tid))?;
+        w.number(stamp.0.saturating_sub(self.stamp))?;
+        for &byte in name {
+            w.byte(byte)?;
+        }
+        Some(w.at)
+    }
+
+    /// Encodes that the stream's thread ends; as [`alloc`](Self::alloc).
+    pub fn thread_end(&self, out: &mut [u8], stamp: Nanos) -> Option<usize> {
+        let mut w = Cursor { out, at: 0 };
+        w.byte(THREAD_END)?;
+        w.number(stamp.0.saturating_sub(self.stamp))?;
+        Some(w.at)
+    }
+
     /// The end of an allocation, and the state that follows from it.
     #[inline]
     fn birth(&mut self, mut w: Cursor, birth: Birth) -> Option<usize> {
@@ -211,7 +265,7 @@ impl Cursor<'_> {
     }
 }
 
-/// The reading side of one thread's stream.
+/// The reading side of one stream.
 #[derive(Clone, Debug, Default)]
 pub struct EventDecoder {
     key: u64,
@@ -244,6 +298,8 @@ impl EventDecoder {
                 let number = varint::take(input).and_then(|n| u32::try_from(n).ok());
                 number.map(|n| Event::Generation(Generation(n)))
             }
+            THREAD => self.thread(input),
+            THREAD_END => self.peek_stamp(input).map(|stamp| Event::ThreadEnd { stamp }),
             _ => return Err("unknown event kind"),
         };
         event.map(Some).ok_or("malformed event")
@@ -251,26 +307,44 @@ impl EventDecoder {
 
     fn alloc(&mut self, input: &mut &[u8]) -> Option<Event> {
         let key = self.take_key(input)?;
-        self.stamp = self.stamp.wrapping_add(varint::take(input)?);
+        let stamp = self.take_stamp(input)?;
         let (size, kept) = self.birth(input)?;
         self.key = key;
-        Some(Event::Alloc { key, stamp: Nanos(self.stamp), size, kept })
+        Some(Event::Alloc { key, stamp, size, kept })
     }
 
     fn free(&mut self, input: &mut &[u8]) -> Option<Event> {
         self.key = self.take_key(input)?;
-        self.stamp = self.stamp.wrapping_add(varint::take(input)?);
-        Some(Event::Free { key: self.key, stamp: Nanos(self.stamp) })
+        Some(Event::Free { key: self.key, stamp: self.take_stamp(input)? })
     }
 
     fn realloc(&mut self, input: &mut &[u8]) -> Option<Event> {
         let key = self.take_key(input)?;
         let old_key = self.take_key(input)?;
-        self.stamp = self.stamp.wrapping_add(varint::take(input)?);
-        let old_stamp = Nanos(self.stamp.saturating_sub(varint::take(input)?));
+        let stamp = self.take_stamp(input)?;
+        let old_stamp = Nanos(stamp.0.saturating_sub(varint::take(input)?));
         let (size, kept) = self.birth(input)?;
         self.key = key;
-        Some(Event::Realloc { key, old_key, stamp: Nanos(self.stamp), old_stamp, size, kept })
+        Some(Event::Realloc { key, old_key, stamp, old_stamp, size, kept })
+    }
+
+    fn thread(&self, input: &mut &[u8]) -> Option<Event> {
+        let thread = ThreadIndex(varint::take(input)?.try_into().ok()?);
+        let tid = varint::take(input)?.try_into().ok()?;
+        let stamp = self.peek_stamp(input)?;
+        let (name, rest) = input.split_first_chunk()?;
+        *input = rest;
+        Some(Event::Thread { thread, tid, stamp, name: *name })
+    }
+
+    fn take_stamp(&mut self, input: &mut &[u8]) -> Option<Nanos> {
+        let stamp = self.peek_stamp(input)?;
+        self.stamp = stamp.0;
+        Some(stamp)
+    }
+
+    fn peek_stamp(&self, input: &mut &[u8]) -> Option<Nanos> {
+        Some(Nanos(self.stamp.wrapping_add(varint::take(input)?)))
     }
 
     fn take_key(&self, input: &mut &[u8]) -> Option<u64> {
@@ -307,6 +381,8 @@ mod tests {
         Realloc(u64, u64, u64, Vec<u64>),
         Interval(u64),
         Generation(u32),
+        Thread(u32, u32, ThreadName),
+        ThreadEnd,
     }
 
     fn stack() -> impl Strategy<Value = Vec<u64>> {
@@ -325,6 +401,8 @@ mod tests {
                 .prop_map(|(o, k, s, f)| Act::Realloc(o, k, s, f)),
             any::<u64>().prop_map(Act::Interval),
             any::<u32>().prop_map(Act::Generation),
+            any::<(u32, u32, ThreadName)>().prop_map(|(thread, tid, name)| Act::Thread(thread, tid, name)),
+            Just(Act::ThreadEnd),
         ]
     }
 
@@ -345,6 +423,8 @@ mod tests {
                         encoder.realloc(out, *old, Nanos(stamp.0.saturating_sub(5)), birth)
                     }
                     Act::Interval(bytes) => EventEncoder::interval(out, *bytes),
+                    Act::Thread(thread, tid, name) => encoder.thread(out, ThreadIndex(*thread), *tid, stamp, name),
+                    Act::ThreadEnd => encoder.thread_end(out, stamp),
                     Act::Generation(number) => encoder.generation(out, Generation(*number)),
                 }.unwrap();
             }
@@ -364,6 +444,10 @@ mod tests {
                         prop_assert_eq!(old_stamp, Nanos(at.0.saturating_sub(5)));
                     }
                     (Act::Interval(b), Event::Interval(bytes)) => prop_assert_eq!(*b, bytes),
+                    (Act::Thread(t, k, n), Event::Thread { thread, tid, stamp, name }) => {
+                        prop_assert_eq!((ThreadIndex(*t), *k, at, n), (thread, tid, stamp, &name));
+                    }
+                    (Act::ThreadEnd, Event::ThreadEnd { stamp }) => prop_assert_eq!(at, stamp),
                     (Act::Generation(g), Event::Generation(generation)) => {
                         prop_assert_eq!(Generation(*g), generation);
                         prop_assert!(decoder.stack().is_empty());

@@ -17,6 +17,10 @@ id!(
     ThreadIndex
 );
 id!(
+    /// A sequence of events as one thread after the other appends to it.
+    StreamIndex
+);
+id!(
     /// A node of the stack tree, numbered from 1 in order of definition; a stack is named by its leaf node.
     NodeId
 );

@@ -6,11 +6,11 @@
 //! file    = header, block*                  [`header`]  32 bytes: magic, version, run id
 //! block   = 24 bytes of frame, payload      [`block`]   kind, length, time, checksum
 //! payload = record*                         [`record`]  what the writer knows: modules, stacks, samples
-//!         | thread, event*                  [`event`]   what one thread saw, as it encoded it itself
+//!         | stream, event*                  [`event`]   what threads saw, as they encoded it themselves
 //! ```
 //!
 //! A record is a statement in the file; an event is something that happened in the process. In sampled mode the
-//! tracer's writer thread turns events into records; at `interval=every` it passes the threads' event streams
+//! tracer's writer thread turns events into records; at `interval=every` it passes the event streams
 //! on as they are, and the analyzer rebuilds the stacks.
 #![forbid(unsafe_code)]
 
@@ -26,7 +26,7 @@ pub mod weight;
 pub use block::BlockKind;
 pub use event::{Event, EventDecoder, EventEncoder};
 pub use header::{Header, RunId};
-pub use ids::{Generation, ModuleId, Nanos, NodeId, ThreadIndex};
+pub use ids::{Generation, ModuleId, Nanos, NodeId, StreamIndex, ThreadIndex};
 pub use read::{Block, Damage, ReadError, Reader};
 pub use record::{Identity, Lost, Record, RecordWriter, Records};
 

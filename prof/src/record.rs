@@ -15,7 +15,7 @@
 //! Sample      0x08  node  thread  age  size  interval
 //! Freed       0x09  sample  age
 //! Folded      0x0a  node  blocks float  bytes float   estimates for samples that died before they were written
-//! Lost        0x0b  reason  thread  events
+//! Lost        0x0b  reason  events
 //! Mark        0x0c  age  name text
 //! Complete    0x0d  age                               everything before it stands in the file
 //! End         0x0e  reason text
@@ -160,8 +160,6 @@ pub enum Record<'a> {
     Lost {
         /// Why.
         reason: Lost,
-        /// Whose.
-        thread: ThreadIndex,
         /// How many, since the last such record.
         events: u64,
     },
@@ -296,9 +294,9 @@ impl RecordWriter {
                 self.payload.extend_from_slice(&blocks.to_le_bytes());
                 self.payload.extend_from_slice(&bytes.to_le_bytes());
             }
-            Record::Lost { reason, thread, events } => {
+            Record::Lost { reason, events } => {
                 self.kind(LOST);
-                self.numbers(&[reason.code(), thread.0.into(), events]);
+                self.numbers(&[reason.code(), events]);
             }
             Record::Mark { time, name } => {
                 self.kind(MARK);
@@ -442,7 +440,7 @@ impl<'a> Records<'a> {
     fn lost(&mut self) -> Option<Record<'a>> {
         let code = self.number()?;
         let reason = Lost::ALL.into_iter().find(|reason| reason.code() == code)?;
-        Some(Record::Lost { reason, thread: ThreadIndex(self.id()?), events: self.number()? })
+        Some(Record::Lost { reason, events: self.number()? })
     }
 
     fn mark(&mut self) -> Option<Record<'a>> {
@@ -550,11 +548,8 @@ mod tests {
                 blocks,
                 bytes
             }),
-            (0..3usize, any::<u32>(), any::<u64>()).prop_map(|(reason, thread, events)| Record::Lost {
-                reason: Lost::ALL[reason],
-                thread: ThreadIndex(thread),
-                events
-            }),
+            (0..3usize, any::<u64>())
+                .prop_map(|(reason, events)| Record::Lost { reason: Lost::ALL[reason], events }),
             (time.clone(), text.clone()).prop_map(|(time, name)| Record::Mark { time, name }),
             time.prop_map(|time| Record::Complete { time }),
             text.prop_map(|reason| Record::End { reason }),

@@ -21,7 +21,7 @@ pub const CAPACITY: usize = 32 << 10;
 /// Buffers there can be: 128 MiB of address space, resident as far as written.
 const MOST_BUFFERS: usize = 4096;
 
-/// Buffers beyond one per thread that may be under way: back-pressure begins there.
+/// Buffers beyond one per stream that may be under way: back-pressure begins there.
 const IN_FLIGHT: usize = 256;
 
 /// Futex operations on a word of this process.
@@ -29,11 +29,11 @@ pub const FUTEX_WAIT: i32 = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
 /// As [`FUTEX_WAIT`].
 pub const FUTEX_WAKE: i32 = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
 
-/// One stretch of a thread's events.
+/// One stretch of a stream's events.
 pub struct Buffer {
-    /// The thread's number.
-    thread: AtomicU32,
-    /// Counts the thread's buffers.
+    /// The stream's number.
+    stream: AtomicU32,
+    /// Counts the stream's buffers.
     sequence: AtomicU32,
     /// Bytes that the writer may read.
     committed: AtomicU32,
@@ -66,18 +66,18 @@ impl BufferRef {
         unsafe { self.0.as_ref() }
     }
 
-    /// Empties it for a thread.
-    pub fn begin(self, thread: u32, sequence: u32) {
+    /// Empties it for a stream.
+    pub fn begin(self, stream: u32, sequence: u32) {
         let buffer = self.get();
-        buffer.thread.store(thread, Relaxed);
+        buffer.stream.store(stream, Relaxed);
         buffer.sequence.store(sequence, Relaxed);
         buffer.taken.store(0, Relaxed);
         buffer.committed.store(0, Release);
     }
 
-    /// The thread's number, and which of its buffers this is.
+    /// The stream's number, and which of its buffers this is.
     pub fn origin(self) -> (u32, u32) {
-        (self.get().thread.load(Relaxed), self.get().sequence.load(Relaxed))
+        (self.get().stream.load(Relaxed), self.get().sequence.load(Relaxed))
     }
 
     /// The bytes behind the committed ones.
@@ -113,7 +113,7 @@ pub struct Exchange {
     filled: (Sender<BufferRef>, Receiver<BufferRef>),
     empty: (Sender<BufferRef>, Receiver<BufferRef>),
     mapped: AtomicUsize,
-    threads: AtomicUsize,
+    streams: AtomicUsize,
     wake: AtomicU32,
 }
 
@@ -125,7 +125,7 @@ pub fn create() {
         filled: bounded(MOST_BUFFERS),
         empty: bounded(MOST_BUFFERS),
         mapped: AtomicUsize::new(0),
-        threads: AtomicUsize::new(0),
+        streams: AtomicUsize::new(0),
         wake: AtomicU32::new(0),
     });
 }
@@ -136,13 +136,9 @@ pub fn exchange() -> Option<&'static Exchange> {
 }
 
 impl Exchange {
-    /// One thread more or less may hold a buffer.
-    pub fn count_threads(&self, more: bool) {
-        if more {
-            self.threads.fetch_add(1, Relaxed)
-        } else {
-            self.threads.fetch_sub(1, Relaxed)
-        };
+    /// One stream more holds a buffer.
+    pub fn count_stream(&self) {
+        self.streams.fetch_add(1, Relaxed);
     }
 
     /// An empty buffer: a used one, else a new one within the bound.
@@ -150,7 +146,7 @@ impl Exchange {
         if let Ok(buffer) = self.empty.1.try_recv() {
             return Some(buffer);
         }
-        let bound = (self.threads.load(Relaxed) + IN_FLIGHT).min(MOST_BUFFERS);
+        let bound = (self.streams.load(Relaxed) + IN_FLIGHT).min(MOST_BUFFERS);
         self.mapped.fetch_update(Relaxed, Relaxed, |n| (n < bound).then_some(n + 1)).ok()?;
         let buffer = BufferRef::from_ptr(heap::map(size_of::<Buffer>()).cast());
         if buffer.is_none() {

@@ -6,7 +6,7 @@
 //! | level | modules | may not |
 //! |---|---|---|
 //! | hook, nothing recorded | `x86_64::hooks` | lock, write shared memory, call anything but the real function |
-//! | hook, recording | `record`, `unwind`, `thread`, `buffer`, `live`, `filter`, `sampler` | allocate, lock, call the loader, use `thread_local!`, panic |
+//! | hook, recording | `record`, `unwind`, `stream`, `buffer`, `live`, `filter`, `sampler` | allocate, lock, call the loader, use `thread_local!`, panic |
 //! | writer thread | `writer` | call the host's allocator or the loader, take a lock that a hook could wait for |
 //! | start and end | `start`, `entry`, `settings` | abort or block the host |
 //!
@@ -42,7 +42,7 @@ mod sampler;
 mod say;
 mod settings;
 mod start;
-mod thread;
+mod stream;
 mod unwind;
 mod writer;
 mod x86_64;

@@ -11,7 +11,7 @@
 
 use crate::buffer::{BufferRef, Exchange};
 use crate::phase::{self, Phase};
-use crate::thread::{self, Own, Thread};
+use crate::stream::{self, Own, Stream};
 use crate::unwind::cfi::Registers;
 use crate::unwind::stack::Window;
 use crate::unwind::walk::walk;
@@ -148,7 +148,7 @@ pub extern "C" fn realloc(
     let known = token >= FIRST_TOKEN;
     if new.is_null() && size != 0 {
         if known && !every && !enter_sample(old as u64, token) {
-            thread::lose(local, Lost::TableFull);
+            stream::lose(local, Lost::TableFull);
         }
         return new;
     }
@@ -175,7 +175,7 @@ pub extern "C" fn realloc(
 fn record(local: &Local, work: impl FnOnce(&Local)) {
     match local.guard() {
         Guard::Own => {}
-        Guard::Recording => thread::lose(local, Lost::Reentrant),
+        Guard::Recording => stream::lose(local, Lost::Reentrant),
         Guard::Open => {
             local.set_guard(Guard::Recording);
             work(local);
@@ -234,28 +234,20 @@ fn take_sample(block: u64) -> Option<u64> {
 /// Records a block's birth, and in the same event another block's death. The block has not been returned to the program
 /// yet, so nobody can free it meanwhile.
 fn birth(local: &Local, born: Born, interval: u64, died: Option<(u64, Nanos)>) {
-    let Some(thread) = Thread::of(local) else { return thread::lose(local, Lost::BackPressure) };
-    // SAFETY: this is the state's thread, `record` has raised the guard, and the reference ends with this function.
-    let own = unsafe { thread.own_mut() };
+    let Some(stream) = Stream::of(local) else { return stream::lose(local, Lost::BackPressure) };
     let stamp = clock::now();
     let key = if interval == EVERY {
         born.block
     } else {
         let sample = SAMPLES.fetch_add(1, Relaxed);
         if !enter_sample(born.block, sample) {
-            return thread.lose(Lost::TableFull, 1);
+            return stream.lose(Lost::TableFull);
         }
         sample
     };
-    let (generation, depth) = loop {
-        let generation = modules::generation();
-        let depth = unwind(local, &born, &mut own.stack);
-        // Unwinding may find that the module map has changed; the stack must be of the generation that it names.
-        if generation == modules::generation() {
-            break (generation, depth);
-        }
-    };
-    let encode = |own: &mut Own, out: &mut [u8]| {
+    let mut unwound = None;
+    let appended = stream.append(local, |own, out| {
+        let (generation, depth) = *unwound.get_or_insert_with(|| unwind(local, &born, &mut own.stack));
         let Own { encoder, stack, interval: last_interval, generation: last_generation, .. } = own;
         let mut len = 0;
         if *last_interval != interval {
@@ -271,10 +263,9 @@ fn birth(local: &Local, born: Born, interval: u64, died: Option<(u64, Nanos)>) {
         };
         (*last_interval, *last_generation) = (interval, u64::from(generation) + 1);
         Some(len)
-    };
-    // SAFETY: `own` is this thread's.
-    if !unsafe { thread.append(own, encode) } {
-        thread.lose(Lost::BackPressure, 1);
+    });
+    if !appended {
+        stream.lose(Lost::BackPressure);
         if interval != EVERY {
             take_sample(born.block);
         }
@@ -282,17 +273,25 @@ fn birth(local: &Local, born: Born, interval: u64, died: Option<(u64, Nanos)>) {
 }
 
 fn death(local: &Local, key: u64, stamp: Nanos) {
-    let Some(thread) = Thread::of(local) else { return thread::lose(local, Lost::BackPressure) };
-    // SAFETY: as in `birth`.
-    let own = unsafe { thread.own_mut() };
-    // SAFETY: `own` is this thread's.
-    if !unsafe { thread.append(own, |own, out| own.encoder.free(out, key, stamp)) } {
-        thread.lose(Lost::BackPressure, 1);
+    let Some(stream) = Stream::of(local) else { return stream::lose(local, Lost::BackPressure) };
+    if !stream.append(local, |own, out| own.encoder.free(out, key, stamp)) {
+        stream.lose(Lost::BackPressure);
     }
 }
 
-/// Writes the caller's stack, leaf first, and returns its depth.
-fn unwind(local: &Local, born: &Born, stack: &mut [u64; MAX_DEPTH + 1]) -> usize {
+/// Writes the caller's stack, leaf first. Returns the generation of the module map that it is of, and its depth.
+fn unwind(local: &Local, born: &Born, stack: &mut [u64; MAX_DEPTH + 1]) -> (u32, usize) {
+    loop {
+        let generation = modules::generation();
+        let depth = unwind_once(local, born, stack);
+        // Unwinding may find that the module map has changed.
+        if generation == modules::generation() {
+            return (generation, depth);
+        }
+    }
+}
+
+fn unwind_once(local: &Local, born: &Born, stack: &mut [u64; MAX_DEPTH + 1]) -> usize {
     let mut window = Window::at(local, born.rsp.wrapping_sub(8));
     let Some(return_address) = window.load(born.rsp.wrapping_sub(8)) else { return 0 };
     let at = Registers { return_address, rsp: born.rsp, rbp: born.rbp };

@@ -4,7 +4,7 @@ use crate::settings::Settings;
 use crate::unwind::objects;
 use crate::writer::{self, Output};
 use crate::x86_64::local::{as_own, local};
-use crate::{buffer, clock, entry, filter, live, phase, record, sampler, say, thread};
+use crate::{buffer, clock, entry, filter, live, phase, record, sampler, say, stream};
 use prof::RunId;
 use prof::weight::EVERY;
 use std::sync::Mutex;
@@ -55,7 +55,7 @@ fn ready() -> Result<u64, String> {
         record::be_lossless();
     }
     let tables = settings.interval == EVERY || live::create();
-    if !thread::create_key() || !tables {
+    if !stream::create_key() || !tables {
         return Err("failed to reserve memory or a thread key".into());
     }
     if settings.interval == EVERY {

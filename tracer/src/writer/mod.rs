@@ -16,24 +16,27 @@ mod output;
 mod samples;
 mod source;
 mod stacks;
+mod threads;
 
 pub use output::Output;
 
 use crate::buffer::{FUTEX_WAIT, FUTEX_WAKE};
 use crate::settings::Settings;
 use crate::x86_64::local::{Guard, local};
-use crate::{buffer, clock, loader, phase, say, thread};
+use crate::{buffer, clock, loader, phase, say, stream};
 use images::Images;
 use prof::record::Lost;
 use prof::weight::EVERY;
 use prof::{BlockKind, Event, Generation, Nanos, Record, RecordWriter, ThreadIndex, varint};
+use rustc_hash::FxHashMap;
 use samples::{Sample, Samples};
-use source::Source;
+use source::{Source, State};
 use stacks::Stacks;
 use std::ffi::c_void;
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::*};
+use threads::Threads;
 
 const RUNNING: u32 = 1;
 const FINISHING: u32 = 2;
@@ -161,8 +164,9 @@ struct Writer {
     images: Images,
     stacks: Stacks,
     samples: Samples,
-    /// What was lost when it was last written, by state's address and reason.
-    lost: rustc_hash::FxHashMap<(usize, Lost), u64>,
+    threads: Threads,
+    /// What the file says was lost.
+    lost: FxHashMap<Lost, u64>,
 }
 
 impl Writer {
@@ -174,7 +178,8 @@ impl Writer {
             images: Images::default(),
             stacks: Stacks::default(),
             samples: Samples::default(),
-            lost: Default::default(),
+            threads: Threads::default(),
+            lost: FxHashMap::default(),
         }
     }
 
@@ -198,14 +203,14 @@ impl Writer {
 
     /// Takes what the threads have; with `current` also from buffers that are still being filled.
     fn collect(&mut self, current: bool) -> io::Result<()> {
-        let Writer { settings, output, source, images, stacks, samples, .. } = self;
+        let Writer { settings, output, source, images, stacks, samples, threads, .. } = self;
         let every = settings.interval == EVERY;
         let mut failed = None;
-        source.collect(current, |thread, decoder, bytes| {
+        source.collect(current, |index, state, bytes| {
             if every {
-                failed = failed.take().or(pass_on(output, images, thread, bytes).err());
+                failed = failed.take().or(pass_on(output, images, index, bytes).err());
             } else {
-                settle(stacks, samples, thread, decoder, bytes);
+                settle(stacks, samples, threads, state, bytes);
             }
         });
         failed.map_or(Ok(()), Err)
@@ -217,9 +222,10 @@ impl Writer {
         self.collect(true)?;
         let mut records = RecordWriter::new(clock::now());
         self.images.push(&mut records);
-        self.source.push(&mut records);
+        self.threads.look(&mut records);
         self.stacks.push(&mut records);
-        self.samples.push(&mut records);
+        self.samples.push(&mut records, &mut self.threads);
+        self.threads.forget(&mut records);
         self.push_lost(&mut records);
         records.push(&Record::Complete { time: complete });
         if last {
@@ -231,45 +237,41 @@ impl Writer {
     }
 
     fn push_lost(&mut self, records: &mut RecordWriter) {
-        for thread in thread::all() {
-            for reason in Lost::ALL {
-                let lost = thread.lost(reason);
-                let written = self.lost.entry((std::ptr::from_ref(thread) as usize, reason)).or_default();
-                if lost > *written {
-                    let events = lost - *written;
-                    let thread = ThreadIndex(thread.index.load(Relaxed));
-                    records.push(&Record::Lost { reason, thread, events });
-                    *written = lost;
-                }
+        for reason in Lost::ALL {
+            let lost: u64 = stream::all().map(|stream| stream.lost(reason)).sum();
+            let written = self.lost.entry(reason).or_default();
+            if lost > *written {
+                records.push(&Record::Lost { reason, events: lost - *written });
+                *written = lost;
             }
         }
-        let events = thread::take_uncounted();
+        let events = stream::take_uncounted();
         if events > 0 {
-            records.push(&Record::Lost { reason: Lost::Reentrant, thread: ThreadIndex(0), events });
+            records.push(&Record::Lost { reason: Lost::Reentrant, events });
         }
     }
 }
 
-/// Writes a thread's events as they are, behind the definitions of the images they speak of.
-fn pass_on(output: &mut Output, images: &mut Images, thread: u32, bytes: &[u8]) -> io::Result<()> {
+/// Writes a stream's events as they are, behind the definitions of the images they speak of.
+fn pass_on(output: &mut Output, images: &mut Images, stream: u32, bytes: &[u8]) -> io::Result<()> {
     let mut records = RecordWriter::new(clock::now());
     images.push(&mut records);
     if !records.payload().is_empty() {
         output.block(BlockKind::Records, records.time(), records.payload());
     }
     let mut payload = Vec::with_capacity(bytes.len() + varint::MAX_LEN);
-    varint::push(&mut payload, thread.into());
+    varint::push(&mut payload, stream.into());
     payload.extend_from_slice(bytes);
     output.block(BlockKind::Events, clock::now(), &payload);
     output.flush_when_full()
 }
 
-/// Takes a thread's events into the samples.
+/// Takes a stream's events into the samples.
 fn settle(
     stacks: &mut Stacks,
     samples: &mut Samples,
-    thread: u32,
-    state: &mut source::Stream,
+    threads: &mut Threads,
+    state: &mut State,
     mut bytes: &[u8],
 ) {
     // Bytes come whole from our own encoder, so an error would be a defect; the rest of the stretch is then skipped.
@@ -277,10 +279,15 @@ fn settle(
         match event {
             Event::Interval(interval) => state.interval = interval,
             Event::Generation(Generation(generation)) => state.generation = generation,
+            Event::Thread { thread, tid, stamp, name } => {
+                state.thread = thread.0;
+                threads.introduced(thread, tid, stamp, &name);
+            }
+            Event::ThreadEnd { stamp } => threads.ended(ThreadIndex(state.thread), stamp),
             Event::Alloc { key, stamp, size, .. } => {
                 let node = stacks.intern(state.generation, state.decoder.stack());
-                let interval = state.interval;
-                samples.born(key, Sample { node, thread: ThreadIndex(thread), time: stamp, size, interval });
+                let (thread, interval) = (ThreadIndex(state.thread), state.interval);
+                samples.born(key, Sample { node, thread, time: stamp, size, interval });
             }
             Event::Free { key, stamp } => samples.died(key, stamp),
             // In sampled mode a realloc is a free and an allocation.

@@ -1,6 +1,7 @@
 //! Settles young deaths: a sample that dies before the flush after its birth is only counted at its stack. Leak hunting
 //! pays for survivors.
 
+use super::threads::Threads;
 use prof::{Nanos, NodeId, Record, RecordWriter, ThreadIndex, weight};
 use rustc_hash::FxHashMap;
 
@@ -68,7 +69,7 @@ impl Samples {
     }
 
     /// Appends survivors, deaths of what had been written, and counts.
-    pub fn push(&mut self, records: &mut RecordWriter) {
+    pub fn push(&mut self, records: &mut RecordWriter, threads: &mut Threads) {
         for (sample, time) in self.freed.drain(..) {
             records.push(&Record::Freed { sample, time });
         }
@@ -77,6 +78,7 @@ impl Samples {
         for (key, Sample { node, thread, time, size, interval }) in survivors {
             self.count += 1;
             self.written.insert(key, self.count);
+            threads.mention(records, thread);
             records.push(&Record::Sample { node, thread, time, size, interval });
         }
         let mut folded: Vec<_> = self.folded.drain().collect();
@@ -97,7 +99,7 @@ mod tests {
 
     fn flush(samples: &mut Samples) -> Vec<String> {
         let mut records = RecordWriter::new(Nanos(100));
-        samples.push(&mut records);
+        samples.push(&mut records, &mut Threads::default());
         prof::Records::new(Nanos(100), records.payload())
             .map(|record| format!("{:?}", record.unwrap()))
             .collect()

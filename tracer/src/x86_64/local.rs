@@ -3,7 +3,7 @@
 //! `thread_local!` in a shared library goes through `__tls_get_addr`, inside which glibc may allocate; a block of the
 //! static TLS area is one `fs`-relative access. It is zero when a thread starts and has no destructor.
 
-use crate::thread::Thread;
+use crate::stream::Stream;
 use std::arch::{asm, global_asm};
 use std::cell::Cell;
 
@@ -13,8 +13,8 @@ global_asm!(
     ".globl libtrace_local",
     ".hidden libtrace_local",
     ".type libtrace_local,@object",
-    ".size libtrace_local,48",
-    "libtrace_local: .zero 48",
+    ".size libtrace_local,56",
+    "libtrace_local: .zero 56",
     ".popsection",
 );
 
@@ -35,18 +35,20 @@ pub enum Guard {
 pub struct Local {
     /// Bytes left until the next sample. Zero at first, which sends the first allocation to the recorder.
     pub countdown: Cell<u64>,
-    /// The thread's recording state, once it has recorded something.
-    pub thread: Cell<*mut Thread>,
+    /// The thread's stream, once it has recorded something.
+    pub stream: Cell<*mut Stream>,
     guard: Cell<u64>,
     /// Whether the countdown has been drawn.
     pub armed: Cell<u64>,
+    /// The thread's number plus 1, once it has one.
+    pub thread: Cell<u64>,
     /// The thread's own stack, where known; else 0.
     pub stack_low: Cell<u64>,
     /// One past the highest byte of its own stack.
     pub stack_high: Cell<u64>,
 }
 
-const _: () = assert!(std::mem::size_of::<Local>() == 48 && std::mem::offset_of!(Local, countdown) == 0);
+const _: () = assert!(std::mem::size_of::<Local>() == 56 && std::mem::offset_of!(Local, countdown) == 0);
 
 /// The calling thread's block.
 #[inline(always)]

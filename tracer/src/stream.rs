@@ -1,0 +1,287 @@
+//! A stream: one encoder, one current buffer, counts of what was lost. A thread has one to itself from the first event
+//! it records to its end; then another thread goes on with it. So there are as many streams as threads recorded at the
+//! same time, however many come and go, and nothing has to be handed over when one ends.
+//!
+//! ```text
+//!          first event of a thread            end of the thread
+//!   Free ─────────────────────────▶ Occupied ───────────────────▶ Free
+//!                                       └── the kernel no longer knows the thread: the writer ──▲
+//! ```
+//! A thread ends in a `pthread` key's destructor. One that records again after that, in a later destructor, takes a
+//! stream again, as the same thread; where no destructor runs any more, the writer frees its stream.
+
+use crate::buffer::{self, Buffer, BufferRef};
+use crate::x86_64::local::{Guard, Local, local};
+use crate::{clock, heap};
+use prof::event::ThreadName;
+use prof::record::Lost;
+use prof::{EventEncoder, MAX_DEPTH, ThreadIndex};
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
+
+const FREE: u8 = 0;
+const CLAIMED: u8 = 1;
+const OCCUPIED: u8 = 2;
+
+/// See above. All but `own` is shared with the writer.
+pub struct Stream {
+    /// Its number.
+    pub index: AtomicU32,
+    occupancy: AtomicU8,
+    thread: AtomicU32,
+    tid: AtomicU32,
+    start: AtomicU64,
+    current: AtomicPtr<Buffer>,
+    lost: [AtomicU64; Lost::ALL.len()],
+    next: AtomicPtr<Stream>,
+    own: Own,
+}
+
+/// The part of a stream that only its thread uses, while it is guarded.
+pub struct Own {
+    /// The stream's state.
+    pub encoder: EventEncoder,
+    /// The stack just unwound, leaf first.
+    pub stack: [u64; MAX_DEPTH + 1],
+    /// What the stream last said the interval is; 0: nothing yet.
+    pub interval: u64,
+    /// What the stream last said the generation is, plus 1; 0: nothing yet.
+    pub generation: u64,
+    /// Whose events the stream last said these are, plus 1; 0: nobody's.
+    thread: u64,
+    sequence: u32,
+}
+
+/// The thread that has a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Occupant {
+    /// Its number.
+    pub thread: ThreadIndex,
+    /// The kernel's number.
+    pub tid: u32,
+    /// When it took the stream.
+    pub start: prof::Nanos,
+}
+
+static LIST: AtomicPtr<Stream> = AtomicPtr::new(std::ptr::null_mut());
+static STREAMS: AtomicU32 = AtomicU32::new(0);
+static THREADS: AtomicU32 = AtomicU32::new(0);
+static KEY: AtomicU32 = AtomicU32::new(u32::MAX);
+
+/// Events lost by threads that had no stream to count them in.
+static UNCOUNTED: AtomicU64 = AtomicU64::new(0);
+
+/// Makes the key whose destructor ends a thread. False where there is none left.
+pub fn create_key() -> bool {
+    let mut key = 0;
+    // SAFETY: `key` is a valid place, and the destructor asks nothing of its argument.
+    let made = unsafe { libc::pthread_key_create(&mut key, Some(ended)) } == 0;
+    if made {
+        KEY.store(key, Release);
+    }
+    made
+}
+
+/// Every stream. They are never unmapped.
+pub fn all() -> impl Iterator<Item = &'static Stream> {
+    let shared = |at: *mut Stream| {
+        // SAFETY: streams in the list are mapped for ever; what is shared of them is atomic, and `own` is only reached
+        // through `own_mut`.
+        unsafe { at.as_ref() }
+    };
+    std::iter::successors(shared(LIST.load(Acquire)), move |stream| shared(stream.next.load(Acquire)))
+}
+
+/// Counts one lost event of the calling thread, without taking a stream for it.
+pub fn lose(local: &Local, reason: Lost) {
+    // SAFETY: the pointer is null or to a stream, which is mapped for ever.
+    match unsafe { local.stream.get().as_ref() } {
+        Some(stream) => stream.lose(reason),
+        None => {
+            UNCOUNTED.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// For the writer: events lost by threads without a stream, since the last call.
+pub fn take_uncounted() -> u64 {
+    UNCOUNTED.swap(0, Relaxed)
+}
+
+impl Stream {
+    /// The calling thread's stream. `None` where the system refuses the memory.
+    #[inline]
+    pub fn of(local: &Local) -> Option<&'static Stream> {
+        // SAFETY: the pointer is null or to a stream, which is mapped for ever.
+        match unsafe { local.stream.get().as_ref() } {
+            Some(stream) => Some(stream),
+            None => Stream::take(local),
+        }
+    }
+
+    #[cold]
+    fn take(local: &Local) -> Option<&'static Stream> {
+        let claim =
+            |stream: &&Stream| stream.occupancy.compare_exchange(FREE, CLAIMED, AcqRel, Relaxed).is_ok();
+        let stream = match all().find(claim) {
+            Some(free) => free,
+            None => Stream::map()?,
+        };
+        if local.thread.get() == 0 {
+            local.thread.set(u64::from(THREADS.fetch_add(1, Relaxed)) + 1);
+        }
+        stream.thread.store((local.thread.get() - 1) as u32, Relaxed);
+        // SAFETY: has no arguments and cannot fail.
+        stream.tid.store(unsafe { libc::syscall(libc::SYS_gettid) } as u32, Relaxed);
+        stream.start.store(clock::now().0, Relaxed);
+        stream.occupancy.store(OCCUPIED, Release);
+        local.stream.set(std::ptr::from_ref(stream).cast_mut());
+        let guard = local.guard();
+        // glibc may allocate for a key of a high number: that is our own doing.
+        local.set_guard(Guard::Own);
+        // SAFETY: the key is ours, and any value but null has its destructor called.
+        unsafe { libc::pthread_setspecific(KEY.load(Acquire), std::ptr::from_ref(stream).cast::<c_void>()) };
+        local.set_guard(guard);
+        Some(stream)
+    }
+
+    fn map() -> Option<&'static Stream> {
+        let at = heap::map(size_of::<Stream>()).cast::<Stream>();
+        // SAFETY: null, or fresh zero bytes, which are a valid stream: numbers and null pointers.
+        let stream = unsafe { at.as_ref() }?;
+        stream.occupancy.store(CLAIMED, Relaxed);
+        stream.index.store(STREAMS.fetch_add(1, Relaxed), Relaxed);
+        if let Some(exchange) = buffer::exchange() {
+            exchange.count_stream();
+        }
+        let mut first = LIST.load(Acquire);
+        loop {
+            stream.next.store(first, Relaxed);
+            match LIST.compare_exchange(first, at, AcqRel, Acquire) {
+                Ok(_) => return Some(stream),
+                Err(other) => first = other,
+            }
+        }
+    }
+
+    /// Appends what `encode` writes to the current buffer, or to a fresh one where there is no room, behind the thread's
+    /// introduction where that is due. False: there is no empty buffer.
+    #[inline]
+    pub fn append(
+        &self,
+        local: &Local,
+        mut encode: impl FnMut(&mut Own, &mut [u8]) -> Option<usize>,
+    ) -> bool {
+        // SAFETY: the stream is the calling thread's, which is guarded against its own signal handlers and makes no
+        // second reference: `encode` is only given this one.
+        let own = unsafe { self.own_mut() };
+        for _ in 0..2 {
+            if let Some(buffer) = self.current() {
+                // SAFETY: it is the calling thread's current buffer, and the slice ends with this block.
+                let out = unsafe { buffer.free_mut() };
+                let introduced =
+                    if own.thread == local.thread.get() { Some(0) } else { self.introduce(own, out) };
+                let len = introduced.and_then(|at| Some(at + encode(own, out.get_mut(at..)?)?));
+                if let Some(len) = len {
+                    own.thread = local.thread.get();
+                    buffer.commit(len);
+                    return true;
+                }
+            }
+            if !self.renew(own) {
+                return false;
+            }
+        }
+        false
+    }
+
+    #[cold]
+    fn introduce(&self, own: &mut Own, out: &mut [u8]) -> Option<usize> {
+        let mut name: ThreadName = [0; 16];
+        // SAFETY: the kernel writes at most 16 bytes, a thread's longest name with its zero.
+        unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+        let Occupant { thread, tid, start } = self.occupant_unchecked();
+        own.encoder.thread(out, thread, tid, start, &name)
+    }
+
+    #[cold]
+    fn renew(&self, own: &mut Own) -> bool {
+        let Some(exchange) = buffer::exchange() else { return false };
+        let Some(fresh) = crate::record::wait_for_empty(exchange) else { return false };
+        fresh.begin(self.index.load(Relaxed), own.sequence);
+        own.sequence += 1;
+        let full = BufferRef::from_ptr(self.current.swap(fresh.as_ptr(), AcqRel));
+        if let Some(full) = full {
+            exchange.send(full);
+        }
+        true
+    }
+
+    /// # Safety
+    /// The caller is the stream's thread, guarded against its own signal handlers, and has no other such reference.
+    #[expect(clippy::mut_from_ref, reason = "the contract is what makes it exclusive")]
+    unsafe fn own_mut(&self) -> &mut Own {
+        let own = (&raw const self.own).cast_mut();
+        // SAFETY: streams live in mapped memory that is only ever reached through raw pointers from the list, so it may
+        // be written; exclusiveness is the caller's contract.
+        unsafe { &mut *own }
+    }
+
+    /// Counts an event that will not be in the stream; the thread itself does so.
+    pub fn lose(&self, reason: Lost) {
+        let slot = &self.lost[reason as usize];
+        slot.store(slot.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// For the writer: events lost so far.
+    pub fn lost(&self, reason: Lost) -> u64 {
+        self.lost[reason as usize].load(Relaxed)
+    }
+
+    /// The buffer that the thread appends to.
+    pub fn current(&self) -> Option<BufferRef> {
+        BufferRef::from_ptr(self.current.load(Acquire))
+    }
+
+    /// For the writer: the thread that has the stream. One that the kernel no longer knows has it no longer.
+    pub fn occupant(&self) -> Option<Occupant> {
+        if self.occupancy.load(Acquire) != OCCUPIED {
+            return None;
+        }
+        let occupant = self.occupant_unchecked();
+        // SAFETY: signal 0 is never delivered; the call only checks.
+        let status = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), occupant.tid, 0) };
+        // SAFETY: errno is the calling thread's own.
+        if status != 0 && unsafe { *libc::__errno_location() } == libc::ESRCH {
+            self.occupancy.store(FREE, Release);
+            return None;
+        }
+        Some(occupant)
+    }
+
+    fn occupant_unchecked(&self) -> Occupant {
+        Occupant {
+            thread: ThreadIndex(self.thread.load(Relaxed)),
+            tid: self.tid.load(Relaxed),
+            start: prof::Nanos(self.start.load(Relaxed)),
+        }
+    }
+}
+
+const _: () = assert!(Lost::BackPressure as usize == 0 && Lost::Reentrant as usize == Lost::ALL.len() - 1);
+
+/// Runs when a thread ends: its stream is another thread's to take.
+unsafe extern "C" fn ended(_stream: *mut c_void) {
+    let local = local();
+    let guard = local.guard();
+    local.set_guard(Guard::Recording);
+    // SAFETY: the pointer is null or to a stream, which is mapped for ever.
+    if let Some(stream) = unsafe { local.stream.get().as_ref() } {
+        stream.append(local, |own, out| own.encoder.thread_end(out, clock::now()));
+        // SAFETY: as in `append`, whose reference is gone.
+        unsafe { stream.own_mut() }.thread = 0;
+        local.stream.set(std::ptr::null_mut());
+        stream.occupancy.store(FREE, Release);
+    }
+    local.set_guard(guard);
+}

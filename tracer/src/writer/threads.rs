@@ -1,0 +1,105 @@
+//! Which threads there are, and what they are called.
+//!
+//! Where every allocation is recorded the streams introduce their threads themselves. In sampled mode a server may have
+//! started thousands of threads a minute that left nothing behind: written are those that own a surviving sample, and
+//! those that are there when the stream is flushed.
+
+use crate::stream::{self, Occupant};
+use prof::event::{ThreadName, name_text};
+use prof::{Nanos, Record, RecordWriter, ThreadIndex};
+use rustc_hash::FxHashMap;
+
+/// What is known of a thread.
+struct Known {
+    tid: u32,
+    start: Nanos,
+    name: String,
+    end: Option<Nanos>,
+    /// The file has it, by this name.
+    written: bool,
+    /// How often the stream has been flushed while it was there.
+    flushes: u64,
+}
+
+/// The threads that have not ended, and those that have since the last flush.
+#[derive(Default)]
+pub struct Threads {
+    known: FxHashMap<ThreadIndex, Known>,
+}
+
+impl Threads {
+    /// A stream says that it has a thread.
+    pub fn introduced(&mut self, thread: ThreadIndex, tid: u32, start: Nanos, name: &ThreadName) {
+        self.meet(thread, tid, start, || name_text(name).into_owned()).end = None;
+    }
+
+    /// A stream says that its thread has ended.
+    pub fn ended(&mut self, thread: ThreadIndex, time: Nanos) {
+        if let Some(known) = self.known.get_mut(&thread) {
+            known.end = Some(time);
+        }
+    }
+
+    fn meet(
+        &mut self,
+        thread: ThreadIndex,
+        tid: u32,
+        start: Nanos,
+        name: impl FnOnce() -> String,
+    ) -> &mut Known {
+        self.known.entry(thread).or_insert_with(|| Known {
+            tid,
+            start,
+            name: name(),
+            end: None,
+            written: false,
+            flushes: 0,
+        })
+    }
+
+    /// Asks for the names of the threads that are there; again after 1, 2, 4, 8, … flushes, since threads are named
+    /// soon after they start, if at all.
+    pub fn look(&mut self, records: &mut RecordWriter) {
+        for Occupant { thread, tid, start } in stream::all().filter_map(|stream| stream.occupant()) {
+            let known = self.meet(thread, tid, start, String::new);
+            known.flushes += 1;
+            if known.flushes.is_power_of_two()
+                && let Some(name) = name_of(tid)
+                && (name != known.name || !known.written)
+            {
+                known.name = name;
+                known.written = true;
+                write(records, thread, known);
+            }
+        }
+    }
+
+    /// Appends a thread that is about to be mentioned.
+    pub fn mention(&mut self, records: &mut RecordWriter, thread: ThreadIndex) {
+        if let Some(known) = self.known.get_mut(&thread)
+            && !std::mem::replace(&mut known.written, true)
+        {
+            write(records, thread, known);
+        }
+    }
+
+    /// Appends the ends of threads that the file has, and forgets those that have ended.
+    pub fn forget(&mut self, records: &mut RecordWriter) {
+        let mut ended: Vec<_> = self.known.extract_if(|_, known| known.end.is_some()).collect();
+        ended.sort_unstable_by_key(|(thread, _)| *thread);
+        for (thread, known) in ended {
+            if let (Some(time), true) = (known.end, known.written) {
+                records.push(&Record::ThreadEnd { thread, time });
+            }
+        }
+    }
+}
+
+fn write(records: &mut RecordWriter, thread: ThreadIndex, known: &Known) {
+    records.push(&Record::Thread { thread, tid: known.tid, start: known.start, name: &known.name });
+}
+
+fn name_of(tid: u32) -> Option<String> {
+    let name = std::fs::read(format!("/proc/self/task/{tid}/comm")).ok()?;
+    Some(String::from_utf8_lossy(&name).trim_end().to_owned())
+}
