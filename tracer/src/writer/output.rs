@@ -1,7 +1,7 @@
 //! The file.
 
 use prof::{BlockKind, Header, Nanos, RunId, block};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -22,27 +22,36 @@ pub struct Output {
 }
 
 impl Output {
-    /// Creates the file and writes its header; an older file of that name is replaced.
+    /// Creates the file and writes its header; an older file of that name is replaced. Where another process is writing
+    /// it, as when a traced shell starts a traced program, the process id is put into the name.
     ///
     /// # Errors
     /// From the system. A file that could be created but not written is removed again.
     pub fn create(path: &str, run: RunId) -> io::Result<Output> {
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        let file = high(file)?;
+        let (path, file) = match open(path)? {
+            Some(file) => (path.to_owned(), file),
+            None => {
+                let own = with_process_id(path);
+                crate::say::line(&format!("{path} is being written by another process; writing {own}"));
+                let file = open(&own)?.ok_or_else(|| io::Error::other("the file is locked"))?;
+                (own, file)
+            }
+        };
+        file.set_len(0).or_else(|error| if file.metadata()?.is_file() { Err(error) } else { Ok(()) })?;
         let metadata = file.metadata()?;
         let identity = (metadata.dev(), metadata.ino());
         let pending = Header::new(run).to_bytes().to_vec();
-        let mut output = Output { path: path.into(), file, identity, pending };
+        let mut output = Output { path, file, identity, pending };
         if let Err(error) = output.flush() {
             if metadata.is_file() {
-                let _ = std::fs::remove_file(path);
+                let _ = std::fs::remove_file(&output.path);
             }
             return Err(error);
         }
         Ok(output)
     }
 
-    /// As it was given.
+    /// Where it is.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -82,6 +91,24 @@ impl Output {
     }
 }
 
+/// Opens the file and locks it; `None` where another process has done so. The lock goes with the process.
+fn open(path: &str) -> io::Result<Option<File>> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let file = high(file)?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Ok(None),
+        // A file system without locks is no reason not to trace.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(file)),
+    }
+}
+
+/// `run.prof` becomes `run.4711.prof`.
+fn with_process_id(path: &str) -> String {
+    let name = path.rfind('/').map_or(0, |slash| slash + 1);
+    let dot = path[name..].rfind('.').map_or(path.len(), |dot| name + dot);
+    format!("{}.{}{}", &path[..dot], std::process::id(), &path[dot..])
+}
+
 /// Moves the file to a high descriptor, where there is one, out of the way of hosts that count on low ones.
 fn high(file: File) -> io::Result<File> {
     // SAFETY: duplicates a descriptor that is open.
@@ -91,4 +118,32 @@ fn high(file: File) -> io::Result<File> {
     }
     // SAFETY: the descriptor was just made, and nobody else has it.
     Ok(File::from(unsafe { OwnedFd::from_raw_fd(copy) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_in_use_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.prof");
+        let path = path.to_str().unwrap();
+        std::fs::write(path, "an older file, longer than a header, which is replaced").unwrap();
+        let first = Output::create(path, [1; 16]).unwrap();
+        let second = Output::create(path, [2; 16]).unwrap();
+        assert_eq!(std::fs::read(path).unwrap(), Header::new([1; 16]).to_bytes());
+        let own = format!("{}/run.{}.prof", folder.path().display(), std::process::id());
+        assert_eq!(second.path(), own);
+        assert_eq!(std::fs::read(own).unwrap(), Header::new([2; 16]).to_bytes());
+        drop(first);
+        assert_eq!(Output::create(path, [3; 16]).unwrap().path(), path);
+    }
+
+    #[test]
+    fn the_process_id_goes_before_the_extension() {
+        let id = std::process::id();
+        assert_eq!(with_process_id("a.b/run"), format!("a.b/run.{id}"));
+        assert_eq!(with_process_id("run.1.prof"), format!("run.1.{id}.prof"));
+    }
 }

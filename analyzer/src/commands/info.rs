@@ -1,0 +1,140 @@
+//! `analyzer info`.
+
+use super::{write_json, write_to};
+use crate::cli::Info;
+use crate::message;
+use analyzer::census::Census;
+use analyzer::compare::Error;
+use analyzer::profile::{Profile, Survey};
+use analyzer::units::{Bytes, Count, Seconds, plain};
+use anyhow::Result;
+use serde_json::{Value, json};
+use std::io::{self, Write};
+
+pub fn run(options: &Info) -> Result<()> {
+    let profile = Profile::at(&options.file);
+    let failed = |error| Error::Read(options.file.clone(), error);
+    let survey = profile.survey().map_err(failed)?;
+    let census = Census::take(&profile, &survey).map_err(failed)?;
+    let path = options.file.display();
+    let warnings: Vec<String> =
+        survey.damage.iter().map(|damage| format!("{path}: {damage}; what precedes it is used")).collect();
+    message::warn(&warnings);
+    write_to(None, |out| match options.json {
+        true => write_json(&as_json(&survey, &census, &warnings), out),
+        false => write_text(&survey, &census, &warnings, out),
+    })
+}
+
+fn run_id(survey: &Survey) -> String {
+    survey.header.run.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn write_text(survey: &Survey, census: &Census, warnings: &[String], out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "format     version {}, run {}", survey.header.version, run_id(survey))?;
+    let ended = match &survey.ended {
+        Some(reason) => format!("ended: {reason}"),
+        None => "no end recorded".to_owned(),
+    };
+    let (from, to) = (survey.seconds(prof::Nanos(0)), survey.seconds(survey.end()));
+    writeln!(out, "span       {} to {}, {ended}", Seconds(from), Seconds(to))?;
+    let size = Bytes(survey.sound_bytes as f64);
+    writeln!(out, "file       {size} in {} blocks", Count(survey.blocks as f64))?;
+    let records = survey.records;
+    writeln!(
+        out,
+        "records    {}: {} stack nodes, {} samples, {} of them freed, {} sums of samples that died young",
+        Count(records.all as f64),
+        Count(records.nodes as f64),
+        Count(records.samples as f64),
+        Count(records.freed as f64),
+        Count(records.folded as f64)
+    )?;
+    let (events, bytes) = (Count(census.events as f64), Bytes(survey.event_bytes as f64));
+    writeln!(out, "events     {events} in {bytes}")?;
+    let lost: Vec<String> = survey
+        .lost
+        .iter()
+        .map(|(why, events)| format!("{} ({})", Count(*events as f64), why.text()))
+        .collect();
+    writeln!(out, "lost       {}", if lost.is_empty() { "no events".to_owned() } else { lost.join(", ") })?;
+    section(out, "facts", survey.facts.iter().map(|(key, value)| format!("{key} = {value}")))?;
+    let at = |time| Seconds(survey.seconds(time));
+    section(out, "marks", survey.marks.iter().map(|(name, time)| format!("{} {name}", at(*time))))?;
+    section(
+        out,
+        "threads",
+        census.threads.iter().map(|thread| {
+            let end = thread.end.map_or("the end".to_owned(), |end| at(end).to_string());
+            format!("{} {} ({} to {end})", thread.tid, thread.name, at(thread.start))
+        }),
+    )?;
+    section(
+        out,
+        "modules",
+        survey.images.iter().map(|image| {
+            let gone = if image.generations.1.is_some() { " (unloaded)" } else { "" };
+            format!("{} {}{gone}", image.identity, image.path)
+        }),
+    )?;
+    warnings.iter().try_for_each(|warning| writeln!(out, "warning: {warning}"))
+}
+
+fn section(out: &mut dyn Write, name: &str, lines: impl ExactSizeIterator<Item = String>) -> io::Result<()> {
+    if lines.len() == 0 {
+        return Ok(());
+    }
+    writeln!(out, "{name} ({})", lines.len())?;
+    for line in lines {
+        writeln!(out, "  {}", plain(&line))?;
+    }
+    Ok(())
+}
+
+fn as_json(survey: &Survey, census: &Census, warnings: &[String]) -> Value {
+    let at = |time| survey.seconds(time);
+    let facts: serde_json::Map<String, Value> =
+        survey.facts.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))).collect();
+    let threads: Vec<Value> = census
+        .threads
+        .iter()
+        .map(|t| json!({"tid": t.tid, "name": &*t.name, "start_s": at(t.start), "end_s": t.end.map(at)}))
+        .collect();
+    let modules: Vec<Value> = survey
+        .images
+        .iter()
+        .map(|image| {
+            let gone = image.generations.1.is_some();
+            json!({"path": image.path, "identity": image.identity, "unloaded": gone})
+        })
+        .collect();
+    let lost: serde_json::Map<String, Value> =
+        survey.lost.iter().map(|(why, events)| (why.text().to_owned(), Value::from(*events))).collect();
+    let marks: Vec<Value> =
+        survey.marks.iter().map(|(name, time)| json!({"name": name, "at_s": at(*time)})).collect();
+    json!({
+        "version": 1,
+        "format_version": survey.header.version,
+        "run": run_id(survey),
+        "span": {"from_s": at(prof::Nanos(0)), "to_s": at(survey.end())},
+        "ended": survey.ended,
+        "blocks": survey.blocks,
+        "sound_bytes": survey.sound_bytes,
+        "records": {
+            "all": survey.records.all,
+            "nodes": survey.records.nodes,
+            "samples": survey.records.samples,
+            "freed": survey.records.freed,
+            "folded": survey.records.folded,
+        },
+        "events": census.events,
+        "event_bytes": survey.event_bytes,
+        "facts": facts,
+        "marks": marks,
+        "threads": threads,
+        "modules": modules,
+        "lost": lost,
+        "lost_events": survey.lost_events(),
+        "warnings": warnings,
+    })
+}

@@ -1,0 +1,300 @@
+//! Two instants, of one process or of two: from files to growth.
+
+use crate::calltree::CallTree;
+use crate::estimate::Estimate;
+use crate::growth::{Growth, Meaning};
+use crate::instant::{At, InstantError, Target};
+use crate::live::{Allocated, Peak};
+use crate::profile::{Profile, Survey};
+use crate::replay::{Instant, Plan, Replayed, Snapshot, replay};
+use crate::rows::{Cells, cells_after, cells_before, matched_rows, rows};
+use crate::symbolize::Progress;
+use crate::symbols::Lookup;
+use crate::units::Seconds;
+use prof::{Nanos, ReadError};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A file that has been surveyed, and an instant of it.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Where to read.
+    pub profile: Profile,
+    /// What it says about itself.
+    pub survey: Survey,
+    /// When.
+    pub at: Nanos,
+}
+
+/// Why there is no result.
+#[derive(Debug)]
+pub enum Error {
+    /// A file cannot be read.
+    Read(PathBuf, ReadError),
+    /// A file does not have an instant.
+    Instant(PathBuf, InstantError),
+    /// Of one process, the first instant is after the second.
+    Backwards(Side, Side),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Error::Read(path, error) => write!(f, "failed to read {}: {error}", path.display()),
+            Error::Instant(path, error) => {
+                write!(f, "failed to find the instant in {}: {error}", path.display())
+            }
+            Error::Backwards(before, after) => {
+                write!(f, "failed to compare: {before} is later than {after}, of one process")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Input {
+    /// Surveys a file and finds the instant in it.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or does not have the instant.
+    pub fn open(target: &Target) -> Result<Input, Error> {
+        Input::find(Profile::at(&target.path), &target.at)
+    }
+
+    /// As [`open`](Input::open), of any source of bytes.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn find(profile: Profile, at: &At) -> Result<Input, Error> {
+        let failed = |error| Error::Read(profile.path().to_owned(), error);
+        let survey = profile.survey().map_err(failed)?;
+        let at = Input::resolve(&profile, &survey, at)?;
+        Ok(Input { profile, survey, at })
+    }
+
+    /// The same file at another instant.
+    ///
+    /// # Errors
+    /// Where the file does not have the instant.
+    pub fn moved(&self, at: &At) -> Result<Input, Error> {
+        let at = Input::resolve(&self.profile, &self.survey, at)?;
+        Ok(Input { at, ..self.clone() })
+    }
+
+    fn resolve(profile: &Profile, survey: &Survey, at: &At) -> Result<Nanos, Error> {
+        let path = || profile.path().to_owned();
+        let peak = || {
+            let instants = vec![Instant { at: survey.end(), since: Nanos(0) }];
+            let plan = Plan { instants, ..Plan::default() };
+            let replayed = replay(profile, survey, &plan).map_err(Failed::Read)?;
+            Ok(replayed.peak.time)
+        };
+        at.resolve(survey, peak).map_err(|error| match error {
+            Failed::Read(error) => Error::Read(path(), error),
+            Failed::Instant(error) => Error::Instant(path(), error),
+        })
+    }
+
+    fn replay(&self, instants: &[Instant]) -> Result<Replayed, Error> {
+        let plan = Plan { instants: instants.to_vec(), ..Plan::default() };
+        replay(&self.profile, &self.survey, &plan)
+            .map_err(|error| Error::Read(self.profile.path().to_owned(), error))
+    }
+
+    fn side(&self, live: Estimate) -> Side {
+        let at = Seconds(self.survey.seconds(self.at));
+        Side { path: self.profile.path().to_owned(), at, live_bytes: live.bytes.value }
+    }
+}
+
+enum Failed {
+    Read(ReadError),
+    Instant(InstantError),
+}
+
+impl From<InstantError> for Failed {
+    fn from(error: InstantError) -> Failed {
+        Failed::Instant(error)
+    }
+}
+
+/// One of the two instants.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Side {
+    /// The file.
+    pub path: PathBuf,
+    /// Since the start of the process.
+    pub at: Seconds,
+    /// Estimated requested bytes that are live.
+    pub live_bytes: f64,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} ({})", self.path.display(), self.at)
+    }
+}
+
+/// Growth between two instants, and what it rests on.
+#[derive(Debug)]
+pub struct Comparison {
+    /// The first instant.
+    pub before: Side,
+    /// The second.
+    pub after: Side,
+    /// What grew.
+    pub growth: Growth,
+    /// Where; the growth's nodes are of this tree.
+    pub tree: CallTree<Cells>,
+    /// Up to the second instant.
+    pub peak: Peak,
+    /// From the start to the second instant.
+    pub allocated: Allocated,
+    /// Whether every allocation was recorded.
+    pub is_every: bool,
+    /// Events that are not in the files, up to their instants.
+    pub lost_events: u64,
+    /// What makes the evidence incomplete.
+    pub warnings: Vec<String>,
+}
+
+/// Runs the whole line for two instants.
+///
+/// # Errors
+/// Where a file cannot be read any more, or the instants of one process are in the wrong order.
+pub fn compare(
+    before: &Input,
+    after: &Input,
+    lookup: &Lookup,
+    progress: impl FnMut(Progress),
+) -> Result<Comparison, Error> {
+    if before.survey.header.run == after.survey.header.run {
+        matched(before, after, lookup, progress)
+    } else {
+        aggregated(before, after, lookup, progress)
+    }
+}
+
+/// Of one process: the second file has the first one's events as well.
+fn matched(
+    before: &Input,
+    after: &Input,
+    lookup: &Lookup,
+    progress: impl FnMut(Progress),
+) -> Result<Comparison, Error> {
+    if before.at > after.at {
+        return Err(Error::Backwards(before.side(Estimate::default()), after.side(Estimate::default())));
+    }
+    let since = before.at;
+    let replayed = after.replay(&[Instant { at: since, since }, Instant { at: after.at, since }])?;
+    let [first, second] = &replayed.snapshots[..] else { unreachable!("one snapshot for each instant") };
+    let changed = matched_rows(first, second);
+    let mut tree = CallTree::new();
+    let lookup = Lookup { addresses: true, ..lookup.clone() };
+    let stacks = changed.iter().map(|row| row.stack);
+    let frames = tree.symbols.frames(&replayed.stacks, stacks, &lookup, progress);
+    tree.add(&replayed.stacks, &frames, changed.iter().map(|row| replayed.named(row, row.cells)));
+    let mut warnings = Vec::new();
+    if before.profile.path() != after.profile.path() {
+        warnings.extend(damage_warning(before, None));
+    }
+    warnings.extend(file_warnings(after, &replayed));
+    warnings.extend(missing_warning(&tree));
+    Ok(Comparison {
+        before: before.side(first.live),
+        after: after.side(second.live),
+        growth: Growth::of(&tree, Meaning::Matched),
+        tree,
+        peak: replayed.peak,
+        allocated: second.allocated,
+        is_every: after.survey.is_every(),
+        lost_events: replayed.lost_events,
+        warnings,
+    })
+}
+
+/// Of two processes: only what has the same name is the same.
+fn aggregated(
+    before: &Input,
+    after: &Input,
+    lookup: &Lookup,
+    mut progress: impl FnMut(Progress),
+) -> Result<Comparison, Error> {
+    let lookup = Lookup { addresses: false, ..lookup.clone() };
+    let mut tree = CallTree::new();
+    let mut warnings = Vec::new();
+    let mut lost_events = 0u64;
+    let mut last = Replayed::default();
+    let mut live = [Estimate::default(); 2];
+    // The second file first: its lines are the ones to show.
+    let sides = [(after, cells_after as fn(&_) -> Cells), (before, cells_before)];
+    for ((input, cells), live) in sides.into_iter().zip(live.iter_mut().rev()) {
+        let replayed = input.replay(&[Instant { at: input.at, since: input.at }])?;
+        let [snapshot] = &replayed.snapshots[..] else { unreachable!("one snapshot for each instant") };
+        let rows = rows(snapshot, cells);
+        let stacks = rows.iter().map(|row| row.stack);
+        let frames = tree.symbols.frames(&replayed.stacks, stacks, &lookup, &mut progress);
+        tree.add(&replayed.stacks, &frames, rows.iter().map(|row| replayed.named(row, row.cells)));
+        *live = snapshot.live;
+        lost_events = lost_events.saturating_add(replayed.lost_events);
+        warnings.extend(file_warnings(input, &replayed));
+        if std::ptr::eq(input, after) {
+            last = replayed;
+        }
+    }
+    warnings.extend(missing_warning(&tree));
+    Ok(Comparison {
+        before: before.side(live[0]),
+        after: after.side(live[1]),
+        growth: Growth::of(&tree, Meaning::Aggregated),
+        tree,
+        peak: last.peak,
+        allocated: last
+            .snapshots
+            .first()
+            .map_or(Allocated::default(), |snapshot: &Snapshot| snapshot.allocated),
+        is_every: before.survey.is_every() && after.survey.is_every(),
+        lost_events,
+        warnings,
+    })
+}
+
+/// What makes a file's evidence incomplete.
+pub(crate) fn file_warnings(input: &Input, replayed: &Replayed) -> Vec<String> {
+    let mut warnings = damage_warning(input, Some(replayed));
+    if !input.survey.is_complete() && !replayed.stacks.is_empty() {
+        let path = input.profile.path().display();
+        warnings.push(format!("{path}: the file ends before its first complete round; events are missing"));
+    }
+    if replayed.replaced > 0 {
+        warnings.push(format!(
+            "{}: {} blocks were allocated where another was still live",
+            input.profile.path().display(),
+            replayed.replaced
+        ));
+    }
+    warnings
+}
+
+fn damage_warning(input: &Input, replayed: Option<&Replayed>) -> Vec<String> {
+    let damage = replayed.and_then(|replayed| replayed.damage).or(input.survey.damage);
+    let path: &Path = input.profile.path();
+    damage
+        .map(|damage| format!("{}: {damage}; what precedes it is used", path.display()))
+        .into_iter()
+        .collect()
+}
+
+/// Modules whose functions have no names, in one line.
+pub(crate) fn missing_warning<V>(tree: &CallTree<V>) -> Option<String> {
+    let missing = &tree.symbols.missing;
+    let named: Vec<String> =
+        missing.iter().take(3).map(|(module, reason)| format!("{module} ({reason})")).collect();
+    let more = match missing.len() - named.len() {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    let counts = format!("{} of {} modules", missing.len(), tree.symbols.modules);
+    (!named.is_empty()).then(|| format!("no function names for {counts}: {}{more}", named.join(", ")))
+}

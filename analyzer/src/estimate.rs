@@ -1,0 +1,209 @@
+//! From sampled blocks to what they stand for.
+//!
+//! With a mean of `interval` bytes between the points of a Poisson process, a block of `size` bytes is sampled
+//! with probability p = 1 − exp(−size / interval). Each sampled block stands for 1/p blocks and size/p bytes:
+//!
+//! ```text
+//! estimate    X = Σ size/p                 Horvitz & Thompson 1952: unbiased
+//! variance    V = Σ (size/p)² (1 − p)      over the sampled blocks: unbiased for X's variance
+//! ```
+//!
+//! The 95 % interval treats X as V/X times a Poisson count of X²/V events and takes that count's exact interval
+//! (Garwood 1936), with χ² quantiles after Wilson & Hilferty 1931:
+//!
+//! ```text
+//! k = X²/V    low = X · q(k, 0.025) / k    high = X · q(k + 1, 0.975) / k
+//! q(k, P) = ν (1 − 2/9ν + z(P) √(2/9ν))³ / 2,  ν = 2k
+//! ```
+//!
+//! Where every allocation is recorded (interval 1), p = 1, V = 0, and the interval is the value itself. The lower
+//! end is never below what was observed: sampled blocks are there.
+
+use prof::weight;
+
+/// An estimated sum.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Sum {
+    /// Horvitz–Thompson estimate.
+    pub value: f64,
+    /// Estimated variance of `value`.
+    pub variance: f64,
+    /// What the sampled blocks themselves amount to.
+    pub observed: f64,
+}
+
+/// Bytes and number of some blocks.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Estimate {
+    /// Requested bytes.
+    pub bytes: Sum,
+    /// How many blocks.
+    pub blocks: Sum,
+}
+
+/// Bytes and blocks that one sampled block stands for.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Weight {
+    /// Bytes.
+    pub bytes: f64,
+    /// Blocks.
+    pub blocks: f64,
+    /// Share of such blocks that is not sampled.
+    missed: f64,
+}
+
+impl Weight {
+    /// Of a block of `size` bytes that was recorded at a mean of `interval` bytes between samples.
+    #[inline]
+    pub fn of(size: u64, interval: u64) -> Weight {
+        if interval <= weight::EVERY {
+            return Weight { bytes: size as f64, blocks: 1.0, missed: 0.0 };
+        }
+        let blocks = weight::blocks(size, interval);
+        Weight { bytes: size as f64 * blocks, blocks, missed: 1.0 - 1.0 / blocks }
+    }
+}
+
+impl Sum {
+    #[inline]
+    fn add(&mut self, weight: f64, observed: f64, missed: f64) {
+        self.value += weight;
+        self.variance += weight * weight * missed;
+        self.observed += observed;
+    }
+
+    /// The sum of two independent estimates.
+    pub fn plus(self, other: Sum) -> Sum {
+        Sum {
+            value: self.value + other.value,
+            variance: self.variance + other.variance,
+            observed: self.observed + other.observed,
+        }
+    }
+
+    /// Both ends of the 95 % interval.
+    pub fn ci95(&self) -> (f64, f64) {
+        if self.variance <= 0.0 || self.value <= 0.0 {
+            return (self.value, self.value);
+        }
+        let k = self.value * self.value / self.variance;
+        let low = self.value * gamma_quantile(k, -Z) / k;
+        let high = self.value * gamma_quantile(k + 1.0, Z) / k;
+        (low.max(self.observed).min(self.value), high.max(self.value))
+    }
+}
+
+/// 97.5 % of the standard normal distribution lie below it.
+const Z: f64 = 1.959_963_984_540_054;
+
+/// Quantile of the Gamma distribution with shape `k` and scale 1, given the normal quantile of its probability.
+fn gamma_quantile(k: f64, z: f64) -> f64 {
+    let c = 2.0 / (9.0 * 2.0 * k);
+    k * (1.0 - c + z * c.sqrt()).max(0.0).powi(3)
+}
+
+impl Estimate {
+    /// Adds a recorded block.
+    #[inline]
+    pub fn add(&mut self, size: u64, interval: u64) {
+        let weight = Weight::of(size, interval);
+        self.bytes.add(weight.bytes, size as f64, weight.missed);
+        self.blocks.add(weight.blocks, 1.0, weight.missed);
+    }
+
+    /// The sum of two independent estimates.
+    pub fn plus(self, other: Estimate) -> Estimate {
+        Estimate { bytes: self.bytes.plus(other.bytes), blocks: self.blocks.plus(other.blocks) }
+    }
+
+    /// Whether it is of no blocks at all.
+    pub fn is_zero(&self) -> bool {
+        self.blocks.value == 0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_allocation_is_exact(sizes in prop::collection::vec(0..1u64 << 40, 0..50)) {
+            let mut sum = Estimate::default();
+            sizes.iter().for_each(|&size| sum.add(size, 1));
+            let truth = sizes.iter().sum::<u64>() as f64;
+            prop_assert_eq!(sum.bytes.value, truth);
+            prop_assert_eq!(sum.bytes.ci95(), (truth, truth));
+            prop_assert_eq!(sum.blocks.value, sizes.len() as f64);
+        }
+
+        #[test]
+        fn the_interval_contains_estimate_and_never_less_than_was_seen(
+            blocks in prop::collection::vec((0..1u64 << 32, 1..1u64 << 30), 1..50)
+        ) {
+            let mut sum = Estimate::default();
+            blocks.iter().for_each(|&(size, interval)| sum.add(size, interval));
+            for sum in [sum.bytes, sum.blocks] {
+                let (low, high) = sum.ci95();
+                prop_assert!(low <= sum.value && sum.value <= high, "{low} {sum:?} {high}");
+                prop_assert!(low >= sum.observed * (1.0 - 1e-9), "{low} {sum:?}");
+            }
+        }
+
+        #[test]
+        fn a_weight_is_at_least_the_block_itself(size in 0..1u64 << 40, interval in 1..1u64 << 30) {
+            let weight = Weight::of(size, interval);
+            prop_assert!(weight.bytes >= size as f64 && weight.blocks >= 1.0);
+        }
+    }
+
+    /// Deterministic uniform numbers in [0, 1): SplitMix64.
+    struct Uniform(u64);
+
+    impl Uniform {
+        fn next(&mut self) -> f64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+        }
+    }
+
+    #[test]
+    fn intervals_contain_the_truth_in_at_least_93_of_100_runs() {
+        let interval = 512 * 1024;
+        // (size, how many of them are live), several mixes of about 20 to 400 MiB
+        let mixes: [&[(u64, u32)]; 5] = [
+            &[(16, 4_000_000)],
+            &[(181, 300_000), (40, 300_000)],
+            &[(1 << 20, 60)],
+            &[(16, 200_000), (4096, 10_000), (1 << 20, 30)],
+            &[(64 << 10, 500), (3 << 20, 10)],
+        ];
+        for (number, mix) in mixes.iter().enumerate() {
+            let mut uniform = Uniform(20 + number as u64);
+            let truth = mix.iter().map(|&(size, n)| size as f64 * f64::from(n)).sum::<f64>();
+            let count = mix.iter().map(|&(_, n)| f64::from(n)).sum::<f64>();
+            let (mut bytes_in, mut count_in) = (0, 0);
+            for _ in 0..100 {
+                let mut sum = Estimate::default();
+                for &(size, n) in *mix {
+                    // Skips over the blocks that are not sampled, instead of tossing for each.
+                    let miss = (-(size as f64) / interval as f64).exp();
+                    let mut at = (uniform.next().ln() / miss.ln()).floor();
+                    while at < f64::from(n) {
+                        sum.add(size, interval);
+                        at += 1.0 + (uniform.next().ln() / miss.ln()).floor();
+                    }
+                }
+                let holds = |(low, high): (f64, f64), truth: f64| u32::from(low <= truth && truth <= high);
+                bytes_in += holds(sum.bytes.ci95(), truth);
+                count_in += holds(sum.blocks.ci95(), count);
+            }
+            assert!(bytes_in >= 93, "bytes of mix {number}: {bytes_in} of 100");
+            assert!(count_in >= 93, "count of mix {number}: {count_in} of 100");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Reads `.prof` files and says what grew, and where.
+//!
+//! One room a stage, in the order in which data flows through them; each takes the type before it and gives the
+//! next one:
+//!
+//! ```text
+//! profile   a file, read block by block     → Survey, blocks
+//! census    a file                          → its threads, and the number of its events
+//! instant   what was typed after '@'        → Nanos
+//! stream    one stream's bytes               → its changes of the live set, with their stacks
+//! order     blocks of many streams           → their changes, in the order in which they happened
+//! stacks    addresses                       → nodes of a tree, each with its module
+//! live      changes                         → live blocks, and their sums by stack
+//! replay    the three above, over a file    → snapshots at instants
+//! rows      snapshots                       → what is known of each stack and thread
+//! symbols   the stacks that are left        → frames, through symbolize
+//! calltree  rows and frames                 → stacks merged by symbol
+//! growth    merged stacks                   → retained and net growth, ranked
+//! output    growth or tree                  → table, SVG, folded text, JSON
+//! ```
+//!
+//! [`compare`] and [`weigh`] run the whole line, the first for two instants and the second for one.
+#![deny(unsafe_code)]
+
+pub mod units;
+pub mod estimate;
+pub mod threads;
+pub mod profile;
+pub mod census;
+pub mod instant;
+pub mod modules;
+pub mod stacks;
+pub mod stream;
+pub mod order;
+pub mod live;
+pub mod replay;
+pub mod rows;
+pub mod symbolize;
+pub mod names;
+pub mod symbols;
+pub mod calltree;
+pub mod growth;
+pub mod compare;
+pub mod weigh;
+pub mod output;
+
+#[cfg(test)]
+#[path = "../tests/cli/synthetic.rs"]
+#[allow(missing_docs)]
+mod synthetic;
+
+#[cfg(test)]
+mod whole_tests;

@@ -1,0 +1,10 @@
+//! What a person, a browser or a program reads.
+//!
+//! Every writer is given the finished result and any [`std::io::Write`]; the order of its output is fixed by the
+//! result: by bytes, then by name.
+
+pub mod top;
+pub mod table;
+pub mod folded;
+pub mod svg;
+pub mod json;

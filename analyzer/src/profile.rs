@@ -1,0 +1,258 @@
+//! A `.prof` file: reading it block by block, and a survey of what it contains apart from events.
+
+use crate::threads::Threads;
+use prof::record::BadRecord;
+use prof::{BlockKind, Damage, Generation, Header, Lost, ModuleId, Nanos, ReadError, Reader, Record};
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where the bytes are; it can be read several times.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    path: PathBuf,
+    source: Source,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    File,
+    Memory(Arc<[u8]>),
+}
+
+impl Profile {
+    /// The file at `path`; it is opened when it is read.
+    pub fn at(path: &Path) -> Profile {
+        Profile { path: path.to_owned(), source: Source::File }
+    }
+
+    /// Bytes in memory, named `path` in what is said about them.
+    pub fn in_memory(path: &Path, bytes: impl Into<Arc<[u8]>>) -> Profile {
+        Profile { path: path.to_owned(), source: Source::Memory(bytes.into()) }
+    }
+
+    /// Its name, as typed.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A reader of its first `limit` bytes.
+    pub fn read(&self, limit: u64) -> Result<Reader<Box<dyn Read + '_>>, ReadError> {
+        let source: Box<dyn Read> = match &self.source {
+            Source::File => Box::new(BufReader::with_capacity(256 << 10, open(&self.path)?).take(limit)),
+            Source::Memory(bytes) => Box::new(bytes.take(limit)),
+        };
+        Reader::new(source)
+    }
+
+    /// Reads everything except the events themselves.
+    ///
+    /// # Errors
+    /// Where nothing can be read. Damage after the first sound record is not an error but a fact of the survey.
+    pub fn survey(&self) -> Result<Survey, ReadError> {
+        let mut reader = self.read(u64::MAX)?;
+        let mut survey = Survey::new(reader.header());
+        let damage = loop {
+            match reader.next_block() {
+                Ok(Some(block)) => {
+                    survey.blocks += 1;
+                    survey.last_block = block.time;
+                    survey.sound_bytes = block.payload_offset + block.payload.len() as u64;
+                    if block.kind == BlockKind::Events {
+                        survey.event_bytes += block.payload.len() as u64;
+                        continue;
+                    }
+                    let bad = block.records().find_map(|record| match record {
+                        Ok(record) => {
+                            survey.note(&record);
+                            None
+                        }
+                        Err(bad) => Some(damage_of(bad, block.payload_offset)),
+                    });
+                    if bad.is_some() {
+                        break bad;
+                    }
+                }
+                Ok(None) => break None,
+                Err(ReadError::Damaged(damage)) => break Some(damage),
+                Err(other) => return Err(other),
+            }
+        };
+        if let (Some(damage), true) = (damage, survey.is_empty()) {
+            return Err(ReadError::Damaged(damage));
+        }
+        survey.damage = damage;
+        Ok(survey)
+    }
+}
+
+/// A directory opens, and only fails when it is read: said here already.
+fn open(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    Ok(file)
+}
+
+/// A bad record as damage of the file.
+pub fn damage_of(bad: BadRecord, payload_offset: u64) -> Damage {
+    let what = match bad.unknown_kind {
+        Some(kind) => prof::read::What::RecordKind(kind),
+        None => prof::read::What::Malformed("malformed record"),
+    };
+    Damage::Corrupt { offset: payload_offset + bad.at as u64, what }
+}
+
+/// An image that was loaded at some time.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Image {
+    /// Its number in the file.
+    pub id: ModuleId,
+    /// As the loader knew it.
+    pub path: String,
+    /// Build-id in hex, or the content hash.
+    pub identity: String,
+    /// First generation of the module map that has it, and the first without it.
+    pub generations: (Generation, Option<Generation>),
+}
+
+/// What a file says about itself; everything but events and stacks.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    /// Version and run id.
+    pub header: Header,
+    /// Key and value, in the order of the file.
+    pub facts: Vec<(String, String)>,
+    /// Named instants, in the order of the file.
+    pub marks: Vec<(String, Nanos)>,
+    /// Those that records tell of; others are in the events.
+    pub threads: Threads,
+    /// In order of first appearance.
+    pub images: Vec<Image>,
+    /// Events that are not in the file, by reason.
+    pub lost: Vec<(Lost, u64)>,
+    /// Why the stream ended, where it ended as intended.
+    pub ended: Option<String>,
+    /// What is wrong with the rest.
+    pub damage: Option<Damage>,
+    /// Length up to which blocks are sound.
+    pub sound_bytes: u64,
+    /// Sound blocks.
+    pub blocks: u64,
+    /// Records by kind.
+    pub records: Records,
+    /// Bytes of event streams.
+    pub event_bytes: u64,
+    complete: Option<Nanos>,
+    last_block: Nanos,
+}
+
+/// Numbers of records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Records {
+    /// Of every kind.
+    pub all: u64,
+    /// Nodes of the stack tree.
+    pub nodes: u64,
+    /// Samples that outlived the settle time.
+    pub samples: u64,
+    /// Of which freed.
+    pub freed: u64,
+    /// Sums of samples that did not.
+    pub folded: u64,
+}
+
+impl Survey {
+    fn new(header: Header) -> Survey {
+        Survey {
+            header,
+            facts: Vec::new(),
+            marks: Vec::new(),
+            threads: Threads::default(),
+            images: Vec::new(),
+            lost: Vec::new(),
+            ended: None,
+            damage: None,
+            sound_bytes: prof::header::LEN as u64,
+            blocks: 0,
+            records: Records::default(),
+            event_bytes: 0,
+            complete: None,
+            last_block: Nanos::default(),
+        }
+    }
+
+    /// Whether the file states nothing.
+    fn is_empty(&self) -> bool {
+        self.records.all == 0 && self.event_bytes == 0
+    }
+
+    /// The last instant of which everything is in the file.
+    pub fn end(&self) -> Nanos {
+        self.complete.unwrap_or(self.last_block)
+    }
+
+    /// Whether the file says of any instant that everything before it is there.
+    pub fn is_complete(&self) -> bool {
+        self.complete.is_some()
+    }
+
+    /// The value of a fact.
+    pub fn fact(&self, key: &str) -> Option<&str> {
+        self.facts.iter().rev().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+    }
+
+    /// How long the process had lived when tracing started.
+    pub fn process_age(&self) -> Nanos {
+        Nanos(self.fact("process_age_ns").and_then(|text| text.parse().ok()).unwrap_or(0))
+    }
+
+    /// Seconds from the start of the process to `time`.
+    pub fn seconds(&self, time: Nanos) -> f64 {
+        Nanos(self.process_age().0.saturating_add(time.0)).seconds()
+    }
+
+    /// Whether every allocation was recorded from the start.
+    pub fn is_every(&self) -> bool {
+        self.fact("interval") == Some("every")
+    }
+
+    /// Events that are not in the file.
+    pub fn lost_events(&self) -> u64 {
+        self.lost.iter().fold(0, |sum, (_, events)| sum.saturating_add(*events))
+    }
+
+    fn note(&mut self, record: &Record) {
+        self.records.all += 1;
+        match *record {
+            Record::Fact { key, value } => self.facts.push((key.to_owned(), value.to_owned())),
+            Record::Module { id, generation, identity, path, .. } => self.images.push(Image {
+                id,
+                path: path.to_owned(),
+                identity: crate::modules::identity_text(identity),
+                generations: (generation, None),
+            }),
+            Record::ModuleGone { id, generation } => {
+                if let Some(image) = self.images.iter_mut().rev().find(|image| image.id == id) {
+                    image.generations.1 = Some(generation);
+                }
+            }
+            Record::Thread { thread, tid, start, name } => self.threads.note(thread, tid, start, name),
+            Record::ThreadEnd { thread, time } => self.threads.end(thread, time),
+            Record::Generation(_) => {}
+            Record::Node { .. } => self.records.nodes += 1,
+            Record::Sample { .. } => self.records.samples += 1,
+            Record::Freed { .. } => self.records.freed += 1,
+            Record::Folded { .. } => self.records.folded += 1,
+            Record::Lost { reason, events, .. } => match self.lost.iter_mut().find(|(r, _)| *r == reason) {
+                Some((_, sum)) => *sum = sum.saturating_add(events),
+                None => self.lost.push((reason, events)),
+            },
+            Record::Mark { time, name } => self.marks.push((name.to_owned(), time)),
+            Record::Complete { time } => self.complete = self.complete.max(Some(time)),
+            Record::End { reason } => self.ended = Some(reason.to_owned()),
+        }
+    }
+}

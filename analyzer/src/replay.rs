@@ -1,0 +1,231 @@
+//! Runs a file's changes through the live set, and takes sums at the instants that were asked for.
+
+use crate::estimate::Estimate;
+use crate::live::{Allocated, Live, Peak, Sums};
+use crate::order::Order;
+use crate::profile::{Profile, Survey, damage_of};
+use crate::rows::Row;
+use crate::stacks::{Stack, Stacks};
+use crate::stream::{Change, Origins};
+use crate::threads::Threads;
+use prof::read::What;
+use prof::{Block, BlockKind, Damage, Nanos, ReadError, Record, ThreadIndex};
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+
+/// What to take while the file is read.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// At which instants to sum the live set, in ascending order, and since when its blocks count as young.
+    pub instants: Vec<Instant>,
+    /// Whether to keep what each stack has allocated.
+    pub allocated_by_stack: bool,
+}
+
+/// An instant at which the live set is summed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Instant {
+    /// When.
+    pub at: Nanos,
+    /// Blocks allocated after it are young.
+    pub since: Nanos,
+}
+
+/// The live set at an instant.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// When.
+    pub at: Nanos,
+    /// Live blocks by stack and thread.
+    pub sums: FxHashMap<(Stack, ThreadIndex), Sums>,
+    /// All live blocks.
+    pub live: Estimate,
+    /// Since the start, up to here.
+    pub allocated: Allocated,
+}
+
+/// What came out of a file.
+#[derive(Debug, Default)]
+pub struct Replayed {
+    /// One for each instant of the plan.
+    pub snapshots: Vec<Snapshot>,
+    /// What the stacks of the snapshots mean.
+    pub stacks: Stacks,
+    /// Every thread up to the last instant, and some after it.
+    pub threads: Threads,
+    /// What each stack allocated, where the plan asks for it.
+    pub allocated_by_stack: FxHashMap<Stack, Allocated>,
+    /// Up to the last instant.
+    pub peak: Peak,
+    /// Events that are not in the file, up to the last instant.
+    pub lost_events: u64,
+    /// Blocks that were allocated where another was still live.
+    pub replaced: u64,
+    /// Where events could not be read although their block was sound.
+    pub damage: Option<Damage>,
+}
+
+impl Replayed {
+    /// A row's value with its thread's name, as call trees take it.
+    pub fn named<V>(&self, row: &Row, value: V) -> (Stack, Option<Arc<str>>, V) {
+        (row.stack, self.threads.name(row.thread).cloned(), value)
+    }
+}
+
+/// Reads the file up to the plan's last instant.
+///
+/// # Errors
+/// Where the file cannot be opened or its header cannot be read any more; what can be read is used.
+pub fn replay(profile: &Profile, survey: &Survey, plan: &Plan) -> Result<Replayed, ReadError> {
+    let mut reader = profile.read(survey.sound_bytes)?;
+    let mut order = Order::default();
+    let mut taker = Taker::new(plan);
+    let damage = loop {
+        if taker.is_done() {
+            break None;
+        }
+        let block = match reader.next_block() {
+            Ok(Some(block)) => block,
+            Ok(None) => break None,
+            Err(ReadError::Damaged(damage)) => break Some(damage),
+            Err(other) => return Err(other),
+        };
+        if let Err(damage) = take_in(&block, &mut order, &mut taker) {
+            break Some(damage);
+        }
+    };
+    let damage = match damage {
+        None if !taker.is_done() => {
+            order.release(None, |change, origins| taker.apply(&change, origins)).err()
+        }
+        damage => damage,
+    };
+    taker.finish(&order.known.origins);
+    Ok(Replayed {
+        snapshots: taker.snapshots,
+        stacks: order.known.stacks,
+        threads: order.known.threads,
+        allocated_by_stack: taker.allocated_by_stack,
+        peak: taker.live.peak,
+        lost_events: taker.lost_events,
+        replaced: taker.live.replaced,
+        damage,
+    })
+}
+
+fn take_in(block: &Block, order: &mut Order, taker: &mut Taker) -> Result<(), Damage> {
+    if block.kind == BlockKind::Events {
+        return order.events(block.payload_offset, block.payload);
+    }
+    for record in block.records() {
+        let record = record.map_err(|bad| damage_of(bad, block.payload_offset))?;
+        match record {
+            Record::Complete { time } => {
+                order.release(Some(time), |change, origins| taker.apply(&change, origins))?;
+                taker.end_round(time, &order.known.origins);
+            }
+            Record::Folded { node, blocks, bytes } => taker.folded.push((order.stack(node), blocks, bytes)),
+            Record::Lost { events, .. } => taker.lost_events = taker.lost_events.saturating_add(events),
+            _ => order.record(&record).map_err(|what| Damage::Corrupt {
+                offset: block.payload_offset,
+                what: What::Malformed(what),
+            })?,
+        }
+    }
+    Ok(())
+}
+
+/// Applies changes, and sums the live set before the first change after each instant.
+struct Taker<'a> {
+    live: Live,
+    instants: &'a [Instant],
+    allocated_by_stack: FxHashMap<Stack, Allocated>,
+    by_stack: bool,
+    /// Samples that died young, since the last round.
+    folded: Vec<(Stack, f64, f64)>,
+    lost_events: u64,
+    any_round: bool,
+    snapshots: Vec<Snapshot>,
+}
+
+impl<'a> Taker<'a> {
+    fn new(plan: &'a Plan) -> Taker<'a> {
+        Taker {
+            live: Live::default(),
+            instants: &plan.instants,
+            allocated_by_stack: FxHashMap::default(),
+            by_stack: plan.allocated_by_stack,
+            folded: Vec::new(),
+            lost_events: 0,
+            any_round: false,
+            snapshots: Vec::new(),
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.instants.is_empty()
+    }
+
+    #[inline]
+    fn apply(&mut self, change: &Change, origins: &Origins) {
+        match self.instants.first() {
+            None => return,
+            Some(instant) if instant.at < change.time => {
+                self.take_before(change.time, origins);
+                if self.is_done() {
+                    return;
+                }
+            }
+            Some(_) => {}
+        }
+        let weight = self.live.apply(change, origins);
+        if self.by_stack
+            && let (Some(weight), Some(birth)) = (weight, change.birth)
+        {
+            self.allocated_by_stack.entry(birth.stack).or_default().add(weight.bytes, weight.blocks);
+        }
+    }
+
+    /// Takes the snapshots of all instants before `time`.
+    #[cold]
+    fn take_before(&mut self, time: Nanos, origins: &Origins) {
+        while let Some(instant) = self.instants.first().filter(|instant| instant.at < time) {
+            self.take(*instant, origins);
+        }
+    }
+
+    /// Takes the first instant's snapshot.
+    fn take(&mut self, instant: Instant, origins: &Origins) {
+        self.instants = self.instants.get(1..).unwrap_or(&[]);
+        let sums = self.live.sums(instant.since, origins);
+        let live = sums.values().fold(Estimate::default(), |sum, sums| sum.plus(sums.live));
+        self.snapshots.push(Snapshot { at: instant.at, sums, live, allocated: self.live.allocated });
+    }
+
+    fn end_round(&mut self, time: Nanos, origins: &Origins) {
+        self.any_round = true;
+        self.add_folded();
+        self.take_before(time, origins);
+        self.live.end_round(time);
+    }
+
+    /// Adds what died young before the present round's end.
+    fn add_folded(&mut self) {
+        for (stack, blocks, bytes) in self.folded.drain(..) {
+            self.live.allocated.add(bytes, blocks);
+            if self.by_stack {
+                self.allocated_by_stack.entry(stack).or_default().add(bytes, blocks);
+            }
+        }
+    }
+
+    fn finish(&mut self, origins: &Origins) {
+        // What follows the last complete round is after every instant.
+        if !self.any_round {
+            self.add_folded();
+        }
+        while let Some(instant) = self.instants.first() {
+            self.take(*instant, origins);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Quantities as people read them.
+
+use std::fmt;
+
+/// Requested bytes, exact or estimated; prints as `512 B`, `61.2 MiB`.
+#[derive(Clone, Copy, PartialEq, PartialOrd, Debug, Default)]
+pub struct Bytes(pub f64);
+
+/// Signed bytes; prints as `+61.2 MiB`, `-512 B`.
+#[derive(Clone, Copy, PartialEq, PartialOrd, Debug, Default)]
+pub struct Net(pub f64);
+
+/// A number of blocks; prints as `312,004`.
+#[derive(Clone, Copy, PartialEq, PartialOrd, Debug, Default)]
+pub struct Count(pub f64);
+
+/// Seconds since the start of the process; prints as `12.0 s`, `1h10m05s`.
+#[derive(Clone, Copy, PartialEq, PartialOrd, Debug, Default)]
+pub struct Seconds(pub f64);
+
+/// Text of a recording on one line: without line ends, and without what would drive a terminal.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let mut value = self.0;
+        if value.abs() < 1023.5 {
+            return f.pad(&format!("{value:.0} B"));
+        }
+        let mut unit = "";
+        for next in UNITS {
+            (value, unit) = (value / 1024.0, next);
+            if value.abs() < 1023.5 {
+                break;
+            }
+        }
+        let digits = if value.abs() < 9.995 { 2 } else { usize::from(value.abs() < 99.95) };
+        f.pad(&format!("{value:.digits$} {unit}"))
+    }
+}
+
+impl fmt::Display for Net {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let sign = if self.0.round() > 0.0 { "+" } else { "" };
+        // Adding zero turns −0 into 0.
+        f.pad(&format!("{sign}{}", Bytes(self.0.round() + 0.0)))
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let digits = format!("{:.0}", self.0.max(0.0));
+        let mut grouped = String::with_capacity(digits.len() * 4 / 3);
+        for (i, digit) in digits.chars().enumerate() {
+            if i > 0 && (digits.len() - i).is_multiple_of(3) {
+                grouped.push(',');
+            }
+            grouped.push(digit);
+        }
+        f.pad(&grouped)
+    }
+}
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        if self.0 < 99.95 {
+            return f.pad(&format!("{:.1} s", self.0));
+        }
+        let all = self.0.round() as u64;
+        let (hours, minutes, seconds) = (all / 3600, all / 60 % 60, all % 60);
+        f.pad(&if hours > 0 {
+            format!("{hours}h{minutes:02}m{seconds:02}s")
+        } else {
+            format!("{minutes}m{seconds:02}s")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_keep_three_digits() {
+        let cases = [
+            (0.0, "0 B"),
+            (512.0, "512 B"),
+            (1023.4, "1023 B"),
+            (1023.6, "1.00 KiB"),
+            (1536.0, "1.50 KiB"),
+            (61.24 * 1048576.0, "61.2 MiB"),
+            (180.0 * 1048576.0, "180 MiB"),
+            (1024.0 * 1048576.0, "1.00 GiB"),
+            (-2048.0, "-2.00 KiB"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(Bytes(value).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn net_has_a_sign_unless_zero() {
+        assert_eq!(Net(2048.0).to_string(), "+2.00 KiB");
+        assert_eq!(Net(-2048.0).to_string(), "-2.00 KiB");
+        assert_eq!(Net(-0.2).to_string(), "0 B");
+    }
+
+    #[test]
+    fn plain_text_is_one_harmless_line() {
+        assert_eq!(plain("python -c 'a\nb'\u{1b}[2J größer"), "python -c 'a b' [2J größer");
+    }
+
+    #[test]
+    fn counts_are_grouped() {
+        assert_eq!(Count(999.0).to_string(), "999");
+        assert_eq!(Count(1234567.4).to_string(), "1,234,567");
+    }
+
+    #[test]
+    fn seconds_become_hours() {
+        assert_eq!(Seconds(12.0).to_string(), "12.0 s");
+        assert_eq!(Seconds(99.96).to_string(), "1m40s");
+        assert_eq!(Seconds(4205.0).to_string(), "1h10m05s");
+    }
+}

@@ -1,0 +1,79 @@
+//! One instant: from a file to the stacks that are live, or have allocated.
+
+use crate::calltree::CallTree;
+use crate::compare::{Error, Input, file_warnings, missing_warning};
+use crate::live::Allocated;
+use crate::replay::{Instant, Plan, replay};
+use crate::rows::{Row, cells_after, rows};
+use crate::symbolize::Progress;
+use crate::symbols::Lookup;
+use prof::Nanos;
+
+/// What a stack's width means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Value {
+    /// Live at the instant.
+    Live,
+    /// Live when, up to the instant, most was live.
+    Peak,
+    /// Since the start, up to the instant.
+    Allocated,
+}
+
+/// Stacks with their bytes, and what they rest on.
+#[derive(Debug)]
+pub struct Weighed {
+    /// Bytes by stack.
+    pub tree: CallTree<f64>,
+    /// Bytes of all stacks.
+    pub bytes: f64,
+    /// The instant, or the peak's.
+    pub at: Nanos,
+    /// Events that are not in the file, up to the instant.
+    pub lost_events: u64,
+    /// What makes the evidence incomplete.
+    pub warnings: Vec<String>,
+}
+
+/// Runs the whole line for one instant.
+///
+/// # Errors
+/// Where the file cannot be read any more.
+pub fn weigh(
+    input: &Input,
+    value: Value,
+    lookup: &Lookup,
+    progress: impl FnMut(Progress),
+) -> Result<Weighed, Error> {
+    let failed = |error| Error::Read(input.profile.path().to_owned(), error);
+    let plan = |at| Plan {
+        instants: vec![Instant { at, since: at }],
+        allocated_by_stack: value == Value::Allocated,
+    };
+    let mut at = input.at;
+    if value == Value::Peak {
+        at = replay(&input.profile, &input.survey, &plan(at)).map_err(failed)?.peak.time;
+    }
+    let replayed = replay(&input.profile, &input.survey, &plan(at)).map_err(failed)?;
+    let lookup = Lookup { addresses: true, ..lookup.clone() };
+    let mut tree = CallTree::new();
+    let mut bytes = 0.0;
+    if value == Value::Allocated {
+        let mut stacks: Vec<_> = replayed.allocated_by_stack.iter().collect();
+        stacks.sort_by(|(a, x), (b, y)| y.bytes.total_cmp(&x.bytes).then(a.cmp(b)));
+        let frames =
+            tree.symbols.frames(&replayed.stacks, stacks.iter().map(|(s, _)| **s), &lookup, progress);
+        bytes = stacks.iter().map(|(_, Allocated { bytes, .. })| bytes).sum();
+        tree.add(&replayed.stacks, &frames, stacks.into_iter().map(|(stack, sum)| (*stack, None, sum.bytes)));
+    } else if let [snapshot] = &replayed.snapshots[..] {
+        let rows = rows(snapshot, cells_after);
+        let frames =
+            tree.symbols.frames(&replayed.stacks, rows.iter().map(|row| row.stack), &lookup, progress);
+        bytes = snapshot.live.bytes.value;
+        let named = |row: &Row| replayed.named(row, row.cells.after.bytes.value);
+        tree.add(&replayed.stacks, &frames, rows.iter().map(named));
+    }
+    let mut warnings = file_warnings(input, &replayed);
+    warnings.extend(missing_warning(&tree));
+    Ok(Weighed { tree, bytes, at, lost_events: replayed.lost_events, warnings })
+}

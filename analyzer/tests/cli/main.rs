@@ -1,0 +1,9 @@
+//! The command line: exit codes, what goes to stdout, and what is said on stderr.
+
+#[allow(dead_code)]
+mod synthetic;
+mod dsl;
+mod diff;
+mod golden;
+mod run;
+mod usage;

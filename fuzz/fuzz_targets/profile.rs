@@ -1,0 +1,66 @@
+//! Any content in sound blocks, through the whole analyzer up to its texts, without symbol files.
+//!
+//! A checksum would stop nearly all inputs, so the input is not a file: it is cut into payloads (kind in
+//! one byte, length in two, time in eight, content), which are framed here.
+#![no_main]
+
+use analyzer::compare::{Input, compare};
+use analyzer::instant::At;
+use analyzer::names::Style;
+use analyzer::output::{folded, json, table};
+use analyzer::profile::Profile;
+use analyzer::symbols::Lookup;
+use analyzer::weigh::{Value, weigh};
+use libfuzzer_sys::fuzz_target;
+use prof::{BlockKind, Header, Nanos, block};
+use std::path::Path;
+
+fuzz_target!(|bytes: &[u8]| {
+    let (run, content) = bytes.split_at_checked(1).unwrap_or((&[0], &[]));
+    let file = framed(run[0] & 1, content);
+    let _ = texts(&file, At::Start);
+    let _ = texts(&file, At::Percent(50.0));
+    let _ = across(&framed(run[0] & 1, &content[content.len() / 2..]), &file);
+});
+
+fn framed(run: u8, mut content: &[u8]) -> Vec<u8> {
+    let mut file = Header::new([run; 16]).to_bytes().to_vec();
+    while let Some(([kind, low, high, time @ ..], rest)) = content.split_first_chunk::<11>() {
+        let len = usize::from(u16::from_le_bytes([*low, *high])).min(rest.len());
+        let (payload, rest) = rest.split_at(len);
+        let kind = if kind & 1 == 0 { BlockKind::Records } else { BlockKind::Events };
+        block::write(&mut file, kind, Nanos(u64::from_le_bytes(*time)), payload);
+        content = rest;
+    }
+    file
+}
+
+fn input(file: &[u8], at: At) -> Option<Input> {
+    Input::find(Profile::in_memory(Path::new("run.prof"), file), &at).ok()
+}
+
+fn texts(file: &[u8], from: At) -> Option<()> {
+    let after = input(file, At::End)?;
+    say(&after.moved(&from).ok()?, &after)?;
+    for value in [Value::Live, Value::Peak, Value::Allocated] {
+        let weighed = weigh(&after, value, &Lookup::default(), |_| {}).ok()?;
+        let names = weighed.tree.symbols.display(Style::Short);
+        let pruned = weighed.tree.prune(0.01, |bytes| *bytes);
+        folded::write(&weighed.tree, &pruned, &names, std::io::sink()).ok()?;
+    }
+    Some(())
+}
+
+fn across(a: &[u8], b: &[u8]) -> Option<()> {
+    say(&input(a, At::Peak)?, &input(b, At::End)?)
+}
+
+fn say(before: &Input, after: &Input) -> Option<()> {
+    let comparison = compare(before, after, &Lookup::default(), |_| {}).ok()?;
+    let names = comparison.tree.symbols.display(Style::Short);
+    let extent = table::Extent { width: 80, top: 5 };
+    table::write(&comparison, &names, extent, std::io::sink()).ok()?;
+    let pruned = comparison.growth.prune(&comparison.tree, 0.0);
+    folded::write(&comparison.tree, &pruned, &names, std::io::sink()).ok()?;
+    serde_json::to_writer(std::io::sink(), &json::Diff::new(&comparison, &names)).ok()
+}
