@@ -1,7 +1,8 @@
 //! A table of growth for a terminal: two lines a stack, its figures and function, and its callers.
 
-use crate::compare::Comparison;
+use crate::compare::{Comparison, Side};
 use crate::growth::{Growth, Meaning};
+use crate::modules::file_name;
 use crate::output::top;
 use crate::symbols::Names;
 use crate::units::{Bytes, Count, Net, plain};
@@ -16,12 +17,11 @@ pub struct Extent {
     pub top: usize,
 }
 
-/// `Retained growth 61.2 MiB: a.prof (12.0 s, 180 MiB live) to b.prof (27.0 s, 243 MiB live)`.
+/// `Retained growth 61.2 MiB: a.prof (12.0 s, 180 MiB live) to b.prof (27.0 s, 243 MiB live)`, files by name only.
 pub fn title(comparison: &Comparison) -> String {
     let Comparison { before, after, growth, .. } = comparison;
-    let side = |side: &crate::compare::Side| {
-        format!("{} ({}, {} live)", side.path.display(), side.at, Bytes(side.live_bytes))
-    };
+    let side =
+        |side: &Side| format!("{} ({}, {} live)", file_name(&side.path), side.at, Bytes(side.live_bytes));
     format!("Retained growth {}: {} to {}", Bytes(growth.retained.bytes), side(before), side(after))
 }
 
