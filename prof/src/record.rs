@@ -1,4 +1,5 @@
-//! Statements of the tracer's writer thread.
+//! Statements of the tracer's writer thread. One file, because writing, reading and the description of each record are
+//! only checked against each other side by side.
 //!
 //! After a kind byte come LEB128 numbers; a text is its length and UTF-8; an age is the block's time minus the time
 //! meant, in nanoseconds; a float is its eight bytes. Definitions precede their uses; nodes and samples are numbered

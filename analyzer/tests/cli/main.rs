@@ -1,6 +1,5 @@
 //! The command line: exit codes, what goes to stdout, and what is said on stderr.
 
-#[allow(dead_code)]
 mod synthetic;
 mod dsl;
 mod diff;

@@ -138,7 +138,8 @@ pub fn every(run: u8, seconds: u64) -> Vec<u8> {
     let buffer = [0x40_0110, 0x40_0100];
     let cache = [0x40_0210, 0x40_0200, 0x40_0100];
     let leak = [0x7f_0310, 0x7f_0300, 0x40_0400];
-    main.alloc(0x9000, 1, 4096, &buffer);
+    worker.generation(0);
+    main.generation(0).alloc(0x9000, 1, 4096, &buffer);
     for second in 0..seconds {
         let now = second * SECOND + SECOND / 2;
         if second < 5 {
@@ -151,6 +152,9 @@ pub fn every(run: u8, seconds: u64) -> Vec<u8> {
             worker.free(0x8000, now + i * 1000 + 200);
         }
         let end = (second + 1) * SECOND;
+        if second + 1 == seconds {
+            worker.thread_end(end - 1);
+        }
         file.events(end, &mut main).events(end, &mut worker).complete(end);
         if second == 9 {
             file.records(end, &[Record::Mark { time: Nanos(end), name: "model v2" }]);

@@ -1,4 +1,5 @@
-//! `.eh_frame`: finds the description of a function and runs it up to an address.
+//! `.eh_frame`: finds the description of a function and runs it up to an address. One file: the whole of what is read of
+//! the format, and its only reader.
 //!
 //! Only the CFA, rbp and the return address are followed. Reading is bounded by the image and total: what is malformed
 //! or not understood gives `None`. Sources: Linux Standard Base, "Exception Frames"; DWARF 5, section 6.4.
