@@ -5,7 +5,7 @@ use crate::estimate::Estimate;
 use crate::growth::{Growth, Meaning};
 use crate::instant::{At, InstantError, Target};
 use crate::live::{Allocated, Peak};
-use crate::profile::{Profile, Survey};
+use crate::profile::{Profile, Recording, Survey};
 use crate::replay::{Instant, Plan, Replayed, Snapshot, replay};
 use crate::rows::{Cells, cells_after, cells_before, matched_rows, rows};
 use crate::symbolize::Progress;
@@ -151,8 +151,8 @@ pub struct Comparison {
     pub peak: Peak,
     /// From the start to the second instant.
     pub allocated: Allocated,
-    /// Whether every allocation was recorded.
-    pub is_every: bool,
+    /// How densely allocations were recorded.
+    pub recording: Recording,
     /// Events that are not in the files, up to their instants.
     pub lost_events: u64,
     /// What makes the evidence incomplete.
@@ -208,7 +208,7 @@ fn matched(
         tree,
         peak: replayed.peak,
         allocated: second.allocated,
-        is_every: after.survey.is_every(),
+        recording: after.survey.recording(),
         lost_events: replayed.lost_events,
         warnings,
     })
@@ -254,7 +254,7 @@ fn aggregated(
             .snapshots
             .first()
             .map_or(Allocated::default(), |snapshot: &Snapshot| snapshot.allocated),
-        is_every: before.survey.is_every() && after.survey.is_every(),
+        recording: before.survey.recording().with(after.survey.recording()),
         lost_events,
         warnings,
     })

@@ -1,8 +1,10 @@
 //! A `.prof` file: reading it block by block, and a survey of what it contains apart from events.
 
 use crate::threads::Threads;
+use crate::units::Bytes;
 use prof::record::BadRecord;
 use prof::{BlockKind, Damage, Generation, Header, Lost, ModuleId, Nanos, ReadError, Reader, Record};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -147,6 +149,48 @@ pub struct Survey {
     pub event_bytes: u64,
     complete: Option<Nanos>,
     last_block: Nanos,
+    /// The smallest and the largest that the tracer chose, in bytes.
+    intervals: Option<(u64, u64)>,
+}
+
+/// How densely allocations were recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Recording {
+    /// All of them.
+    Every,
+    /// Samples.
+    Sampled {
+        /// The smallest and the largest mean interval in force, in bytes, where the file says.
+        intervals: Option<(u64, u64)>,
+    },
+}
+
+impl Recording {
+    /// That of two files together.
+    pub fn with(self, other: Recording) -> Recording {
+        match (self, other) {
+            (Recording::Every, other) | (other, Recording::Every) => other,
+            (Recording::Sampled { intervals: a }, Recording::Sampled { intervals: b }) => {
+                let both = a.zip(b).map(|(a, b)| (a.0.min(b.0), a.1.max(b.1)));
+                Recording::Sampled { intervals: both.or(a).or(b) }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Recording {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match *self {
+            Recording::Every => write!(f, "every allocation recorded"),
+            Recording::Sampled { intervals: None } => write!(f, "estimated from samples"),
+            Recording::Sampled { intervals: Some((low, high)) } if low == high => {
+                write!(f, "estimated from samples every {}", Bytes(low as f64))
+            }
+            Recording::Sampled { intervals: Some((low, high)) } => {
+                write!(f, "estimated from samples every {} to {}", Bytes(low as f64), Bytes(high as f64))
+            }
+        }
+    }
 }
 
 /// Numbers of records.
@@ -181,6 +225,7 @@ impl Survey {
             event_bytes: 0,
             complete: None,
             last_block: Nanos::default(),
+            intervals: None,
         }
     }
 
@@ -214,9 +259,15 @@ impl Survey {
         Nanos(self.process_age().0.saturating_add(time.0)).seconds()
     }
 
-    /// Whether every allocation was recorded from the start.
-    pub fn is_every(&self) -> bool {
-        self.fact("interval") == Some("every")
+    /// How densely allocations were recorded.
+    pub fn recording(&self) -> Recording {
+        match self.fact("interval") {
+            Some("every") => Recording::Every,
+            fixed => {
+                let fixed = fixed.and_then(|bytes| bytes.parse().ok()).map(|bytes| (bytes, bytes));
+                Recording::Sampled { intervals: self.intervals.or(fixed) }
+            }
+        }
     }
 
     /// Events that are not in the file.
@@ -253,6 +304,10 @@ impl Survey {
             Record::Mark { time, name } => self.marks.push((name.to_owned(), time)),
             Record::Complete { time } => self.complete = self.complete.max(Some(time)),
             Record::End { reason } => self.ended = Some(reason.to_owned()),
+            Record::Interval { bytes, .. } => {
+                let (low, high) = self.intervals.unwrap_or((bytes, bytes));
+                self.intervals = Some((low.min(bytes), high.max(bytes)));
+            }
         }
     }
 }

@@ -124,7 +124,9 @@ fn take_in(block: &Block, order: &mut Order, taker: &mut Taker) -> Result<(), Da
                 order.release(Some(time), |change, origins| taker.apply(&change, origins))?;
                 taker.end_round(time, &order.known.origins);
             }
-            Record::Folded { node, blocks, bytes } => taker.folded.push((order.stack(node), blocks, bytes)),
+            Record::Folded { node, blocks, bytes } => {
+                taker.folded.push((order.stack(node), blocks.into(), bytes.into()));
+            }
             Record::Lost { events, .. } => taker.lost_events = taker.lost_events.saturating_add(events),
             _ => order.record(&record).map_err(|what| Damage::Corrupt {
                 offset: block.payload_offset,

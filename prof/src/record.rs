@@ -2,7 +2,7 @@
 //! only checked against each other side by side.
 //!
 //! After a kind byte come LEB128 numbers; a text is its length and UTF-8; an age is the block's time minus the time
-//! meant, in nanoseconds; a float is its eight bytes. Definitions precede their uses; nodes and samples are numbered
+//! meant, in nanoseconds; a float is its four bytes. Definitions precede their uses; nodes and samples are numbered
 //! from 1 in the order in which they stand.
 //!
 //! ```text
@@ -20,6 +20,7 @@
 //! Mark        0x0c  age  name text
 //! Complete    0x0d  age                               everything before it stands in the file
 //! End         0x0e  reason text
+//! Interval    0x0f  age  bytes                        of new samples, from then on
 //! ```
 
 use crate::ids::{Generation, ModuleId, Nanos, NodeId, ThreadIndex};
@@ -153,9 +154,9 @@ pub enum Record<'a> {
         /// Their stack.
         node: NodeId,
         /// Estimated number of allocations.
-        blocks: f64,
+        blocks: f32,
         /// Estimated requested bytes.
-        bytes: f64,
+        bytes: f32,
     },
     /// Events that are not in the stream.
     Lost {
@@ -175,6 +176,14 @@ pub enum Record<'a> {
     Complete {
         /// The instant.
         time: Nanos,
+    },
+    /// The tracer has changed the sampling interval. Every sample carries its own: this says when and why figures
+    /// became more or less precise.
+    Interval {
+        /// When.
+        time: Nanos,
+        /// Mean bytes between samples.
+        bytes: u64,
     },
     /// The stream ends here as intended.
     End {
@@ -197,6 +206,7 @@ const LOST: u8 = 0x0b;
 const MARK: u8 = 0x0c;
 const COMPLETE: u8 = 0x0d;
 const END: u8 = 0x0e;
+const INTERVAL: u8 = 0x0f;
 
 /// Collects the records of one block.
 #[derive(Debug)]
@@ -308,6 +318,11 @@ impl RecordWriter {
                 self.kind(COMPLETE);
                 self.age(time);
             }
+            Record::Interval { time, bytes } => {
+                self.kind(INTERVAL);
+                self.age(time);
+                self.number(bytes);
+            }
             Record::End { reason } => {
                 self.kind(END);
                 self.text(reason);
@@ -378,6 +393,7 @@ impl<'a> Records<'a> {
             LOST => self.lost(),
             MARK => self.mark(),
             COMPLETE => self.age().map(|time| Record::Complete { time }),
+            INTERVAL => self.interval(),
             END => self.text().map(|reason| Record::End { reason }),
             other => return Err(Some(other)),
         };
@@ -444,6 +460,10 @@ impl<'a> Records<'a> {
         Some(Record::Lost { reason, events: self.number()? })
     }
 
+    fn interval(&mut self) -> Option<Record<'a>> {
+        Some(Record::Interval { time: self.age()?, bytes: self.number()? })
+    }
+
     fn mark(&mut self) -> Option<Record<'a>> {
         Some(Record::Mark { time: self.age()?, name: self.text()? })
     }
@@ -472,10 +492,10 @@ impl<'a> Records<'a> {
     }
 
     /// Finite and not negative: a sum of estimates.
-    fn float(&mut self) -> Option<f64> {
-        let (bytes, rest) = self.rest.split_first_chunk::<8>()?;
+    fn float(&mut self) -> Option<f32> {
+        let (bytes, rest) = self.rest.split_first_chunk::<4>()?;
         self.rest = rest;
-        Some(f64::from_le_bytes(*bytes)).filter(|value| value.is_finite() && *value >= 0.0)
+        Some(f32::from_le_bytes(*bytes)).filter(|value| value.is_finite() && *value >= 0.0)
     }
 }
 
@@ -509,7 +529,7 @@ mod tests {
             any::<u64>().prop_map(Identity::Content),
         ];
         let time = (0..=TIME.0).prop_map(Nanos);
-        let float = 0.0..1e18f64;
+        let float = 0.0..1e18f32;
         prop_oneof![
             (text.clone(), text.clone()).prop_map(|(key, value)| Record::Fact { key, value }),
             (any::<[u32; 2]>(), any::<u64>(), identity, text.clone(), any::<Vec<(u64, u64)>>()).prop_map(
@@ -551,6 +571,7 @@ mod tests {
             }),
             (0..3usize, any::<u64>())
                 .prop_map(|(reason, events)| Record::Lost { reason: Lost::ALL[reason], events }),
+            (time.clone(), any::<u64>()).prop_map(|(time, bytes)| Record::Interval { time, bytes }),
             (time.clone(), text.clone()).prop_map(|(time, name)| Record::Mark { time, name }),
             time.prop_map(|time| Record::Complete { time }),
             text.prop_map(|reason| Record::End { reason }),

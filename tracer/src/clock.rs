@@ -8,20 +8,25 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 static BEGIN: AtomicU64 = AtomicU64::new(0);
 
-fn monotonic() -> u64 {
+fn read(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place for the result; the clock always exists, so there is no error to lose.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    // SAFETY: `time` is a valid place for the result; the clocks always exist, so there is no error to lose.
+    unsafe { libc::clock_gettime(clock, &mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// CPU time that a thread's or the process's clock has counted: a system call.
+pub fn cpu(clock: libc::clockid_t) -> Nanos {
+    Nanos(read(clock))
 }
 
 /// From here on stamps count from this moment.
 pub fn begin() {
-    BEGIN.store(monotonic(), Relaxed);
+    BEGIN.store(read(libc::CLOCK_MONOTONIC), Relaxed);
 }
 
 /// The present stamp.
 #[inline]
 pub fn now() -> Nanos {
-    Nanos(monotonic().saturating_sub(BEGIN.load(Relaxed)))
+    Nanos(read(libc::CLOCK_MONOTONIC).saturating_sub(BEGIN.load(Relaxed)))
 }

@@ -327,7 +327,7 @@ mod tests {
         let mut all: Vec<_> = EXPORTED.iter().chain(EXPORTED_OPERATORS).copied().chain([array]).collect();
         all.sort_unstable();
         let names: Vec<_> = all.iter().map(|(name, _)| *name).collect();
-        assert_eq!(names, include_str!("../tests/symbols/exported.txt").lines().collect::<Vec<_>>());
+        assert_eq!(names, include_str!("../tests/preload/exported.txt").lines().collect::<Vec<_>>());
         all.dedup_by_key(|(_, function)| *function);
         assert_eq!(all.len(), names.len(), "each has a function of its own");
     }

@@ -39,6 +39,7 @@ mod modules;
 mod phase;
 mod record;
 mod sampler;
+mod budget;
 mod say;
 mod settings;
 mod start;

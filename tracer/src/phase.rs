@@ -37,6 +37,11 @@ pub fn stop() {
     PHASE.store(Phase::Stopped as u8, Relaxed);
 }
 
+/// Samples are farther apart, or closer, from now on.
+pub fn set_interval(bytes: u64) {
+    INTERVAL.store(bytes, Relaxed);
+}
+
 /// Mean bytes between samples.
 #[inline]
 pub fn interval() -> u64 {

@@ -30,8 +30,14 @@ pub const EARLY_BLOCK: u64 = 1;
 /// Tokens of [`realloc_begin`], and numbers of samples, begin here; 0 is "not recorded".
 const FIRST_TOKEN: u64 = 2;
 
+/// Bytes that a thread may allocate before it looks at the interval again: some 30 ns each time.
+const STRETCH: u64 = 256 << 10;
+
 /// Numbers of samples, never reused.
 static SAMPLES: AtomicU64 = AtomicU64::new(FIRST_TOKEN);
+
+/// Samples whose blocks are live.
+static LIVE: AtomicU64 = AtomicU64::new(0);
 
 /// Whether threads wait for the writer.
 static LOSSLESS: AtomicBool = AtomicBool::new(false);
@@ -184,7 +190,7 @@ fn record(local: &Local, work: impl FnOnce(&Local)) {
     }
 }
 
-/// Counts `size` bytes down. The interval in force, where the block is to be recorded.
+/// Counts `size` bytes down. Where the block is to be recorded, the interval that it was sampled at.
 #[inline]
 fn due(local: &Local, size: u64) -> Option<u64> {
     if phase::now() == Phase::Loading {
@@ -198,29 +204,56 @@ fn due(local: &Local, size: u64) -> Option<u64> {
         }
         return None;
     }
-    let interval = phase::interval();
-    if interval == EVERY {
+    if phase::interval() == EVERY {
         return Some(EVERY);
     }
-    if local.armed.replace(1) == 0 {
-        local.countdown.set(sampler::gap(interval));
+    if local.interval.get() == 0 {
+        draw(local);
     }
-    match local.countdown.get() {
-        left if size < left => {
-            local.countdown.set(left - size);
-            None
-        }
-        _ => {
-            local.countdown.set(sampler::gap(interval));
-            Some(interval)
-        }
+    let left = local.countdown.get().saturating_add(local.rest.get());
+    if size >= left {
+        let interval = local.interval.get();
+        draw(local);
+        return Some(interval);
     }
+    if local.interval.get() == phase::interval() {
+        set_left(local, left - size);
+    } else {
+        // The interval has changed. The distribution of gaps has no memory: what is left of this one may be drawn anew.
+        draw(local);
+    }
+    None
+}
+
+/// Draws the gap to the next sample. The sample will carry the interval that its gap was drawn for.
+fn draw(local: &Local) {
+    let interval = phase::interval();
+    local.interval.set(interval);
+    set_left(local, sampler::gap(interval));
+}
+
+/// Counts a gap down in stretches, so that a change of the interval is noticed soon.
+fn set_left(local: &Local, left: u64) {
+    let stretch = left.min(STRETCH);
+    local.countdown.set(stretch);
+    local.rest.set(left - stretch);
+}
+
+/// Samples taken so far.
+pub fn samples() -> u64 {
+    SAMPLES.load(Relaxed) - FIRST_TOKEN
+}
+
+/// Samples that are live now.
+pub fn live_samples() -> u64 {
+    LIVE.load(Relaxed)
 }
 
 fn enter_sample(block: u64, sample: u64) -> bool {
     let entered = live::insert(block, sample);
     if entered {
         filter::add(block);
+        LIVE.fetch_add(1, Relaxed);
     }
     entered
 }
@@ -228,6 +261,7 @@ fn enter_sample(block: u64, sample: u64) -> bool {
 fn take_sample(block: u64) -> Option<u64> {
     let sample = live::remove(block)?;
     filter::remove(block);
+    LIVE.fetch_sub(1, Relaxed);
     Some(sample)
 }
 
@@ -269,6 +303,9 @@ fn birth(local: &Local, born: Born, interval: u64, died: Option<(u64, Nanos)>) {
         if interval != EVERY {
             take_sample(born.block);
         }
+    }
+    if interval != EVERY {
+        stream.spend(Nanos(clock::now().0 - stamp.0));
     }
 }
 

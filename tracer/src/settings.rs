@@ -2,24 +2,37 @@
 //!
 //! | key | value | default | meaning |
 //! |---|---|---|---|
-//! | `out` | path | `trace.%p.prof` | the file; `%p` is the process id, `%%` a percent sign |
-//! | `interval` | `auto`, bytes (`64k`, `2m`), `every` | `auto` | mean bytes between samples; `every` records all |
+//! | `out` | path | `trace.%p.prof` | the file; `%p` is the process id, `%%` a percent sign; a file that another process is writing gets the id as well |
+//! | `interval` | `auto`, bytes (`64k`, `2m`), `every` | `auto` | mean bytes between samples: as few as the budget buys, fixed, all |
 //! | `settle` | time (`500ms`, `2s`) | `1s` | how often the stream is flushed; what died younger is only counted |
 //! | `lossless` | `on`, `off` | `off` | a thread waits for the writer rather than lose events |
 
 use prof::Nanos;
 use prof::weight::EVERY;
 
-/// What `interval=auto` starts from, in bytes.
-const AUTO_INTERVAL: u64 = 512 << 10;
+/// How densely to sample.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Interval {
+    /// As densely as the [budget](crate::budget) allows.
+    Auto,
+    /// This many bytes between samples in the mean; [`EVERY`]: every allocation.
+    Fixed(u64),
+}
+
+impl Interval {
+    /// Whether every allocation is recorded.
+    pub fn is_every(self) -> bool {
+        self == Interval::Fixed(EVERY)
+    }
+}
 
 /// The table above, as values.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
     /// With `%p` and `%%` still in it.
     pub out: String,
-    /// Mean bytes between samples.
-    pub interval: u64,
+    /// How densely to sample.
+    pub interval: Interval,
     /// Time between flushes.
     pub settle: Nanos,
     /// Wait rather than lose.
@@ -30,7 +43,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             out: "trace.%p.prof".into(),
-            interval: AUTO_INTERVAL,
+            interval: Interval::Auto,
             settle: Nanos::SECOND,
             lossless: false,
         }
@@ -82,10 +95,10 @@ impl Settings {
     }
 }
 
-fn interval(text: &str) -> Option<u64> {
+fn interval(text: &str) -> Option<Interval> {
     match text {
-        "auto" => Some(AUTO_INTERVAL),
-        "every" => Some(EVERY),
+        "auto" => Some(Interval::Auto),
+        "every" => Some(Interval::Fixed(EVERY)),
         _ => {
             let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
             let scale = match text[digits.len()..].to_ascii_lowercase().as_str() {
@@ -96,7 +109,7 @@ fn interval(text: &str) -> Option<u64> {
                 _ => return None,
             };
             let bytes = digits.parse::<u64>().ok()?.checked_mul(scale)?;
-            (1..=1 << 40).contains(&bytes).then_some(bytes)
+            (1..=1 << 40).contains(&bytes).then_some(Interval::Fixed(bytes))
         }
     }
 }
@@ -131,9 +144,9 @@ mod tests {
         assert_eq!(settings.path(42), "/tmp/42-%.prof");
         assert_eq!(
             (settings.interval, settings.settle, settings.lossless),
-            (64 << 10, Nanos(250_000_000), true)
+            (Interval::Fixed(64 << 10), Nanos(250_000_000), true)
         );
-        assert_eq!(Settings::parse("interval=every").unwrap().interval, EVERY);
+        assert!(Settings::parse("interval=every").unwrap().interval.is_every());
         assert_eq!(Settings::parse("").unwrap(), Settings::default());
         assert_eq!(Settings::parse("interval=auto,").unwrap(), Settings::default());
     }

@@ -1,12 +1,11 @@
 //! The library's beginning and end in a process.
 
-use crate::settings::Settings;
+use crate::settings::{Interval, Settings};
 use crate::unwind::objects;
 use crate::writer::{self, Output};
 use crate::x86_64::local::{as_own, local};
-use crate::{buffer, clock, entry, filter, live, phase, record, sampler, say, stream};
+use crate::{budget, buffer, clock, entry, filter, live, phase, record, sampler, say, stream};
 use prof::RunId;
-use prof::weight::EVERY;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 
@@ -54,15 +53,19 @@ fn ready() -> Result<u64, String> {
     if settings.lossless {
         record::be_lossless();
     }
-    let tables = settings.interval == EVERY || live::create();
+    let every = settings.interval.is_every();
+    let tables = every || live::create();
     if !stream::create_key() || !tables {
         return Err("failed to reserve memory or a thread key".into());
     }
-    if settings.interval == EVERY {
+    if every {
         filter::mark_all();
     }
     buffer::create();
-    let interval = settings.interval;
+    let interval = match settings.interval {
+        Interval::Auto => budget::FIRST_INTERVAL,
+        Interval::Fixed(bytes) => bytes,
+    };
     *PREPARATION.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) =
         Some((settings, entropy.to_le_bytes()));
     Ok(interval)

@@ -15,7 +15,7 @@ use crate::x86_64::local::{Guard, Local, local};
 use crate::{clock, heap};
 use prof::event::ThreadName;
 use prof::record::Lost;
-use prof::{EventEncoder, MAX_DEPTH, ThreadIndex};
+use prof::{EventEncoder, MAX_DEPTH, Nanos, ThreadIndex};
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
@@ -33,6 +33,7 @@ pub struct Stream {
     start: AtomicU64,
     current: AtomicPtr<Buffer>,
     lost: [AtomicU64; Lost::ALL.len()],
+    spent: AtomicU64,
     next: AtomicPtr<Stream>,
     own: Own,
 }
@@ -60,7 +61,7 @@ pub struct Occupant {
     /// The kernel's number.
     pub tid: u32,
     /// When it took the stream.
-    pub start: prof::Nanos,
+    pub start: Nanos,
 }
 
 static LIST: AtomicPtr<Stream> = AtomicPtr::new(std::ptr::null_mut());
@@ -238,6 +239,17 @@ impl Stream {
         self.lost[reason as usize].load(Relaxed)
     }
 
+    /// Adds what one sample has cost the thread. What takes longer was not the sample's doing: the thread was not running.
+    pub fn spend(&self, time: Nanos) {
+        const MOST: u64 = 20_000;
+        self.spent.store(self.spent.load(Relaxed) + time.0.min(MOST), Relaxed);
+    }
+
+    /// For the writer: what samples have cost the stream's threads so far.
+    pub fn spent(&self) -> Nanos {
+        Nanos(self.spent.load(Relaxed))
+    }
+
     /// The buffer that the thread appends to.
     pub fn current(&self) -> Option<BufferRef> {
         BufferRef::from_ptr(self.current.load(Acquire))
@@ -263,7 +275,7 @@ impl Stream {
         Occupant {
             thread: ThreadIndex(self.thread.load(Relaxed)),
             tid: self.tid.load(Relaxed),
-            start: prof::Nanos(self.start.load(Relaxed)),
+            start: Nanos(self.start.load(Relaxed)),
         }
     }
 }

@@ -22,7 +22,7 @@ pub fn run(options: &Flamegraph) -> Result<()> {
     };
     let at = Seconds(input.survey.seconds(weighed.at));
     let file = input.profile.path().display();
-    let recording = table::recording(input.survey.is_every());
+    let recording = input.survey.recording();
     let captions = svg::Captions {
         title: format!("{what} {}: {file} ({at})", Bytes(weighed.bytes)),
         subtitle: format!("{meaning}; {recording}; {}", table::lost(weighed.lost_events)),

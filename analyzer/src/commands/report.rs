@@ -57,7 +57,7 @@ fn write_text(
     )?;
     let (bytes, blocks) = (Bytes(allocated.bytes), Count(allocated.blocks));
     writeln!(out, "allocated  {bytes} in {blocks} blocks since the start")?;
-    let how = table::recording(comparison.is_every);
+    let how = comparison.recording;
     writeln!(
         out,
         "retained   {}, {how}, {}",

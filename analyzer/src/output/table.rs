@@ -33,12 +33,7 @@ pub fn subtitle(comparison: &Comparison) -> String {
             "aggregated, of two processes: live bytes at the second instant minus those at the first, by symbol"
         }
     };
-    format!("{meaning}; {}; {}", recording(comparison.is_every), lost(comparison.lost_events))
-}
-
-/// How allocations were recorded.
-pub fn recording(is_every: bool) -> &'static str {
-    if is_every { "every allocation recorded" } else { "estimated from samples" }
+    format!("{meaning}; {}; {}", comparison.recording, lost(comparison.lost_events))
 }
 
 /// How many events are missing.

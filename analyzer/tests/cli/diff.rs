@@ -68,7 +68,7 @@ fn processes_are_compared_by_symbol() {
 fn lost_events_are_said() {
     let dir = Dir::new();
     dir.file("run.prof", &synthetic::sampled(1, 10));
-    dir.run("diff run.prof@start run.prof").prints(&["estimated from samples; 7 events lost"]);
+    dir.run("diff run.prof@start run.prof").prints(&["estimated from samples every 512 KiB; 7 events lost"]);
     dir.run("report run.prof").prints(&["7 events lost"]);
     assert_eq!(dir.run("diff run.prof@start run.prof --json").json()["lost_events"], 7);
     assert_eq!(dir.run("diff run.prof@start run.prof@20% --json").json()["lost_events"], 0);

@@ -1,7 +1,7 @@
 //! What the stream says of the process.
 
 use crate::entry;
-use crate::settings::Settings;
+use crate::settings::{Interval, Settings};
 use prof::weight::EVERY;
 use prof::{Record, RecordWriter};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -27,8 +27,12 @@ pub fn push(records: &mut RecordWriter, settings: &Settings) {
     }
     // SAFETY: asks for a number.
     fact("page_size", &unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.to_string());
-    let interval = settings.interval;
-    fact("interval", &if interval == EVERY { "every".into() } else { interval.to_string() });
+    let interval = match settings.interval {
+        Interval::Auto => "auto".to_owned(),
+        Interval::Fixed(EVERY) => "every".to_owned(),
+        Interval::Fixed(bytes) => bytes.to_string(),
+    };
+    fact("interval", &interval);
     fact("settle_ns", &settings.settle.0.to_string());
     if let Some(allocator) = entry::allocator() {
         fact("allocator", &allocator);

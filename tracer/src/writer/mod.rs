@@ -10,6 +10,7 @@
 //! It runs below the host's allocator and beside its threads: it takes no lock that the host could hold, and makes no
 //! loader call. What goes wrong here ends tracing with one line, and nothing else.
 
+mod economy;
 mod facts;
 mod images;
 mod output;
@@ -21,12 +22,12 @@ mod threads;
 pub use output::Output;
 
 use crate::buffer::{FUTEX_WAIT, FUTEX_WAKE};
-use crate::settings::Settings;
+use crate::settings::{Interval, Settings};
 use crate::x86_64::local::{Guard, local};
 use crate::{buffer, clock, loader, phase, say, stream};
+use economy::Economy;
 use images::Images;
 use prof::record::Lost;
-use prof::weight::EVERY;
 use prof::{BlockKind, Event, Generation, Nanos, Record, RecordWriter, ThreadIndex, varint};
 use rustc_hash::FxHashMap;
 use samples::{Sample, Samples};
@@ -57,6 +58,9 @@ const LAST_FLUSH: Nanos = Nanos(5_000_000_000);
 pub fn start(mut output: Output, settings: Settings) -> io::Result<()> {
     let mut records = RecordWriter::new(clock::now());
     facts::push(&mut records, &settings);
+    if settings.interval == Interval::Auto {
+        records.push(&Record::Interval { time: records.time(), bytes: phase::interval() });
+    }
     output.block(BlockKind::Records, records.time(), records.payload());
     output.flush()?;
     DESCRIPTOR.store(output.descriptor(), Release);
@@ -165,6 +169,7 @@ struct Writer {
     stacks: Stacks,
     samples: Samples,
     threads: Threads,
+    economy: Option<Economy>,
     /// What the file says was lost.
     lost: FxHashMap<Lost, u64>,
 }
@@ -172,19 +177,21 @@ struct Writer {
 impl Writer {
     fn new(output: Output, settings: Settings) -> Writer {
         Writer {
-            settings,
             output,
             source: Source::default(),
             images: Images::default(),
             stacks: Stacks::default(),
             samples: Samples::default(),
             threads: Threads::default(),
+            economy: None,
             lost: FxHashMap::default(),
+            settings,
         }
     }
 
     fn run(&mut self) -> io::Result<()> {
         let Some(exchange) = buffer::exchange() else { return Ok(()) };
+        self.economy = (self.settings.interval == Interval::Auto).then(Economy::new);
         let mut next = clock::now().0 + self.settings.settle.0;
         loop {
             exchange.sleep(next.saturating_sub(clock::now().0));
@@ -204,7 +211,7 @@ impl Writer {
     /// Takes what the threads have; with `current` also from buffers that are still being filled.
     fn collect(&mut self, current: bool) -> io::Result<()> {
         let Writer { settings, output, source, images, stacks, samples, threads, .. } = self;
-        let every = settings.interval == EVERY;
+        let every = settings.interval.is_every();
         let mut failed = None;
         source.collect(current, |index, state, bytes| {
             if every {
@@ -224,7 +231,10 @@ impl Writer {
         self.images.push(&mut records);
         self.threads.look(&mut records);
         self.stacks.push(&mut records);
-        self.samples.push(&mut records, &mut self.threads);
+        self.samples.push(&mut records, &mut self.threads, last);
+        if !last {
+            self.adapt(&mut records);
+        }
         self.threads.forget(&mut records);
         self.push_lost(&mut records);
         records.push(&Record::Complete { time: complete });
@@ -234,6 +244,14 @@ impl Writer {
         }
         self.output.block(BlockKind::Records, records.time(), records.payload());
         self.output.flush()
+    }
+
+    /// Where the interval is ours to choose: chooses the next, and says so.
+    fn adapt(&mut self, records: &mut RecordWriter) {
+        if let Some(bytes) = self.economy.as_mut().and_then(Economy::next) {
+            phase::set_interval(bytes);
+            records.push(&Record::Interval { time: records.time(), bytes });
+        }
     }
 
     fn push_lost(&mut self, records: &mut RecordWriter) {

@@ -32,7 +32,6 @@ impl Output {
             Some(file) => (path.to_owned(), file),
             None => {
                 let own = with_process_id(path);
-                crate::say::line(&format!("{path} is being written by another process; writing {own}"));
                 let file = open(&own)?.ok_or_else(|| io::Error::other("the file is locked"))?;
                 (own, file)
             }

@@ -20,6 +20,9 @@ pub struct Sample {
     pub interval: u64,
 }
 
+/// Counts of the young dead are written at longer and longer intervals, at most this many flushes apart.
+const LONGEST_FOLDING: u64 = 60;
+
 /// Estimates for samples that died young.
 #[derive(Clone, Copy, Default)]
 struct Folded {
@@ -37,6 +40,9 @@ pub struct Samples {
     /// Deaths that came before their births: in another thread's buffer, which was read earlier.
     orphans: FxHashMap<u64, Nanos>,
     folded: FxHashMap<NodeId, Folded>,
+    flushes: u64,
+    /// The flush at which `folded` is written next.
+    folding: u64,
     freed: Vec<(u64, Nanos)>,
 }
 
@@ -68,8 +74,8 @@ impl Samples {
         folded.bytes += blocks * sample.size as f64;
     }
 
-    /// Appends survivors, deaths of what had been written, and counts.
-    pub fn push(&mut self, records: &mut RecordWriter, threads: &mut Threads) {
+    /// Appends survivors and deaths of what had been written; counts only now and then, and with the last flush.
+    pub fn push(&mut self, records: &mut RecordWriter, threads: &mut Threads, last: bool) {
         for (sample, time) in self.freed.drain(..) {
             records.push(&Record::Freed { sample, time });
         }
@@ -81,10 +87,15 @@ impl Samples {
             threads.mention(records, thread);
             records.push(&Record::Sample { node, thread, time, size, interval });
         }
+        self.flushes += 1;
+        if self.flushes < self.folding && !last {
+            return;
+        }
+        self.folding = self.flushes + self.flushes.min(LONGEST_FOLDING);
         let mut folded: Vec<_> = self.folded.drain().collect();
         folded.sort_unstable_by_key(|(node, _)| *node);
         for (node, Folded { blocks, bytes }) in folded {
-            records.push(&Record::Folded { node, blocks, bytes });
+            records.push(&Record::Folded { node, blocks: blocks as f32, bytes: bytes as f32 });
         }
     }
 }
@@ -99,7 +110,7 @@ mod tests {
 
     fn flush(samples: &mut Samples) -> Vec<String> {
         let mut records = RecordWriter::new(Nanos(100));
-        samples.push(&mut records, &mut Threads::default());
+        samples.push(&mut records, &mut Threads::default(), true);
         prof::Records::new(Nanos(100), records.payload())
             .map(|record| format!("{:?}", record.unwrap()))
             .collect()
@@ -118,6 +129,22 @@ mod tests {
         samples.died(10, Nanos(70));
         assert_eq!(flush(&mut samples), ["Freed { sample: 1, time: Nanos(70) }"]);
         assert!(flush(&mut samples).is_empty());
+    }
+
+    #[test]
+    fn counts_are_written_ever_more_rarely_and_at_the_end() {
+        let mut samples = Samples::default();
+        let mut written = Vec::new();
+        for flush in 1..=300 {
+            samples.born(flush, sample(1, 8));
+            samples.died(flush, Nanos(9));
+            let mut records = RecordWriter::new(Nanos(100));
+            samples.push(&mut records, &mut Threads::default(), flush == 300);
+            if !records.payload().is_empty() {
+                written.push(flush);
+            }
+        }
+        assert_eq!(written, [1, 2, 4, 8, 16, 32, 64, 124, 184, 244, 300]);
     }
 
     #[test]

@@ -13,8 +13,8 @@ global_asm!(
     ".globl libtrace_local",
     ".hidden libtrace_local",
     ".type libtrace_local,@object",
-    ".size libtrace_local,56",
-    "libtrace_local: .zero 56",
+    ".size libtrace_local,64",
+    "libtrace_local: .zero 64",
     ".popsection",
 );
 
@@ -33,13 +33,15 @@ pub enum Guard {
 /// A thread's block. The layout is known to `hooks`: the countdown stands first.
 #[repr(C)]
 pub struct Local {
-    /// Bytes left until the next sample. Zero at first, which sends the first allocation to the recorder.
+    /// Bytes left until the recorder is to be asked. Zero at first, which sends the first allocation there.
     pub countdown: Cell<u64>,
     /// The thread's stream, once it has recorded something.
     pub stream: Cell<*mut Stream>,
     guard: Cell<u64>,
-    /// Whether the countdown has been drawn.
-    pub armed: Cell<u64>,
+    /// Bytes left beyond the countdown until the next sample.
+    pub rest: Cell<u64>,
+    /// The interval that the gap to the next sample was drawn for; 0: none has been drawn.
+    pub interval: Cell<u64>,
     /// The thread's number plus 1, once it has one.
     pub thread: Cell<u64>,
     /// The thread's own stack, where known; else 0.
@@ -48,7 +50,7 @@ pub struct Local {
     pub stack_high: Cell<u64>,
 }
 
-const _: () = assert!(std::mem::size_of::<Local>() == 56 && std::mem::offset_of!(Local, countdown) == 0);
+const _: () = assert!(std::mem::size_of::<Local>() == 64 && std::mem::offset_of!(Local, countdown) == 0);
 
 /// The calling thread's block.
 #[inline(always)]

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -46,11 +46,30 @@ fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/preload")
 }
 
-/// A file that cargo built beside this test: in `target/<profile>/deps`, where the test is, or above.
-fn built(name: &str, hint: &str) -> PathBuf {
+/// The library under test.
+pub fn tracer() -> PathBuf {
+    built("libtrace.so", "tracer")
+}
+
+/// What `cargo build` made of a package, in the folder above this test's; never what an earlier source made.
+fn built(name: &str, package: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let found = test.ancestors().skip(1).take(2).map(|directory| directory.join(name)).find(|p| p.exists());
-    found.unwrap_or_else(|| panic!("{name} is not built: run `{hint}` first"))
+    let path = test.ancestors().nth(2).unwrap().join(name);
+    let built = fs::metadata(&path).and_then(|file| file.modified());
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let newest = ["prof", package].map(|package| newest(&workspace.join(package).join("src")));
+    let fresh = built.is_ok_and(|built| newest.into_iter().all(|source| source <= built));
+    assert!(fresh, "{name} is missing, or older than its sources: run `cargo build -p {package}` first");
+    path
+}
+
+/// When a file below a folder was last changed.
+fn newest(folder: &Path) -> SystemTime {
+    let of = |entry: fs::DirEntry| match entry.file_type().unwrap().is_dir() {
+        true => newest(&entry.path()),
+        false => entry.metadata().unwrap().modified().unwrap(),
+    };
+    fs::read_dir(folder).unwrap().map(|entry| of(entry.unwrap())).max().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// One program, to be run with and without the tracer.
@@ -115,7 +134,7 @@ impl Case {
         command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
         command.env_remove("LD_PRELOAD").env_remove("LIBTRACE");
         if let Some(settings) = settings {
-            let tracer = built("libtrace.so", "cargo build -p tracer");
+            let tracer = tracer();
             command.env("LD_PRELOAD", tracer).env("LIBTRACE", settings);
         }
         let status = wait(command.spawn().unwrap(), self.limit);
@@ -238,7 +257,7 @@ impl Traced {
 
 /// The JSON that an analyzer command prints.
 pub fn analyzer(args: &[&str]) -> Value {
-    let done = Command::new(built("analyzer", "cargo build -p analyzer")).args(args).output().unwrap();
+    let done = Command::new(built("analyzer", "analyzer")).args(args).output().unwrap();
     let stderr = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "analyzer {args:?}: {}: {stderr}", done.status);
     serde_json::from_slice(&done.stdout)

@@ -10,4 +10,5 @@ mod loader;
 mod process;
 mod settings;
 mod stacks;
+mod symbols;
 mod threads;

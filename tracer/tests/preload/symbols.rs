@@ -1,24 +1,13 @@
 //! What the library exports and imports, against the lists beside this file.
 
-use std::path::{Path, PathBuf};
+use crate::harness::tracer;
 use std::process::Command;
 
-fn library() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let mut found = test.ancestors().skip(1).take(2).map(|folder| folder.join("libtrace.so"));
-    found.find(|path| path.exists()).expect("libtrace.so is built with its tests")
-}
-
 fn tool(name: &str, args: &[&str]) -> String {
-    let output = Command::new(name).args(args).arg(library()).output();
+    let output = Command::new(name).args(args).arg(tracer()).output();
     let output = output.unwrap_or_else(|error| panic!("{name}, of binutils, is needed: {error}"));
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
-}
-
-fn list(name: &str) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/symbols").join(name);
-    std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
 }
 
 #[test]
@@ -29,7 +18,7 @@ fn exports_the_hooks_and_nothing_else() {
         .map(str::to_owned)
         .collect();
     names.sort();
-    assert_eq!(names, list("exported.txt"));
+    assert_eq!(names, include_str!("exported.txt").lines().collect::<Vec<_>>());
 }
 
 #[test]
