@@ -14,7 +14,7 @@
 namespace {
 
 constexpr std::size_t kBatch = 4096;
-constexpr std::size_t kQueued = 64;
+constexpr std::size_t kQueued = 16;
 using Batch = std::array<void*, kBatch>;
 
 class Queue {

@@ -268,8 +268,8 @@ fn take_sample(block: u64) -> Option<u64> {
 /// Records a block's birth, and in the same event another block's death. The block has not been returned to the program
 /// yet, so nobody can free it meanwhile.
 fn birth(local: &Local, born: Born, interval: u64, died: Option<(u64, Nanos)>) {
-    let Some(stream) = Stream::of(local) else { return stream::lose(local, Lost::BackPressure) };
     let stamp = clock::now();
+    let Some(stream) = Stream::of(local) else { return stream::lose(local, Lost::BackPressure) };
     let key = if interval == EVERY {
         born.block
     } else {
