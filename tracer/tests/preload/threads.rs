@@ -26,3 +26,14 @@ fn short_lived_threads_sampled() {
     let ratio = measured["leak_in_thread"].0 as f64 / truth["leak_in_thread"].0 as f64;
     assert!((0.57..1.43).contains(&ratio), "{ratio} of the truth");
 }
+
+/// A gRPC server starts hundreds of threads a second. When each of them took a buffer of its own until the next flush,
+/// the buffers ran out and events were lost. At this interval nearly every block is sampled.
+#[test]
+fn threads_that_come_and_go_lose_nothing() {
+    let case = Case::new("threads_leak.c").arg("4000").arg("1000").settings("interval=64");
+    let traced = case.unchanged();
+    let (truth, measured) = (traced.truth("live"), traced.measured());
+    let ratio = measured["leak_in_thread"].0 as f64 / truth["leak_in_thread"].0 as f64;
+    assert!((ratio - 1.0).abs() < 0.001, "{ratio} of the truth");
+}
