@@ -119,7 +119,7 @@ pub unsafe extern "C" fn unavailable() -> c_int {
     libc::EAGAIN
 }
 
-/// `operator new(size, alignment)` for programs without a C++ runtime of their own.
+/// `operator new(size, alignment)` where nobody defines it for all; null where there is no memory.
 ///
 /// # Safety
 /// As the C++ function.

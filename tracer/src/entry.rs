@@ -5,15 +5,18 @@
 //!
 //! C++'s operators are hooked only where the next allocator defines them itself (jemalloc, tcmalloc, mimalloc do). The
 //! C++ runtime's own call `malloc` and `free`, and are forwarded to. A process without a C++ runtime at start may load
-//! one later, out of reach of `RTLD_NEXT`; its runtime is then looked for by name at the first calls.
+//! libraries later that bring their own, out of reach of `RTLD_NEXT`, and that may be unloaded again: for them the
+//! operators here allocate with `malloc`, and only a failure is left to the caller's own operator.
 
 use crate::early;
+use crate::unwind::objects;
 use crate::x86_64::hooks::{
-    allocate, allocate_aligned, allocate_zeroed, find_first, forward, reallocate, reallocate_array, release,
+    allocate, allocate_aligned, allocate_zeroed, find_first, forward, own_new, reallocate, reallocate_array,
+    release,
 };
 use crate::x86_64::local::as_own;
-use std::ffi::{CStr, c_void};
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering::*};
+use std::ffi::{CStr, c_int, c_void};
+use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering::*};
 
 /// Where the next function in line is.
 #[repr(transparent)]
@@ -48,7 +51,8 @@ struct Operator {
     target: &'static Real,
     real: &'static Real,
     hook: unsafe extern "C" fn(),
-    calls: &'static AtomicU32,
+    /// What is called where nobody defines it for all.
+    own: unsafe extern "C" fn(),
 }
 
 macro_rules! name {
@@ -124,18 +128,28 @@ mod elsewhere {
 }
 
 macro_rules! operator_hook {
-    (new, $symbol:ident) => {
-        allocate!($symbol, super::real_operator::$symbol, "rdi",);
-    };
     (delete, $symbol:ident) => {
         release!($symbol, super::real_operator::$symbol,);
     };
+    ($new:ident, $symbol:ident) => {
+        allocate!($symbol, super::real_operator::$symbol, "rdi",);
+    };
 }
 
-const OPERATOR_COUNT: usize = 20;
+macro_rules! own_operator {
+    (new, $index:literal, $symbol:ident) => {
+        own_new!($symbol, $index, exported::malloc);
+    };
+    (new_aligned, $index:literal, $symbol:ident) => {
+        own_new!($symbol, $index, early::operator_new_aligned);
+    };
+    (delete, $index:literal, $symbol:ident) => {
+        pub use super::exported::free as $symbol;
+    };
+}
 
 macro_rules! operators {
-    ($($index:literal $symbol:ident: $kind:ident, $early:path;)+) => {
+    ($($index:literal $symbol:ident: $kind:ident;)+) => {
         #[allow(non_upper_case_globals)]
         mod target_operator {
             $(pub static $symbol: super::Real = super::Real::new(super::operator_stub::$symbol);)+
@@ -146,11 +160,15 @@ macro_rules! operators {
         }
         mod operator_stub {
             use super::*;
-            $(find_first!($symbol, find_operator, $index, super::target_operator::$symbol, $early);)+
+            $(find_first!($symbol, find_operator, $index, super::target_operator::$symbol, super::own::$symbol);)+
         }
         mod operator_hook {
             use super::*;
             $(operator_hook!($kind, $symbol);)+
+        }
+        mod own {
+            use super::*;
+            $(own_operator!($kind, $index, $symbol);)+
         }
         mod exported_operator {
             use super::*;
@@ -159,38 +177,37 @@ macro_rules! operators {
         #[cfg(test)]
         const EXPORTED_OPERATORS: &[(&str, *const ())] =
             &[$((stringify!($symbol), exported_operator::$symbol as *const ())),+];
-        static CALLS: [AtomicU32; OPERATOR_COUNT] = [const { AtomicU32::new(0) }; OPERATOR_COUNT];
         static OPERATORS: &[Operator] = &[$(Operator {
             name: const { name!($symbol) },
             target: &target_operator::$symbol,
             real: &real_operator::$symbol,
             hook: operator_hook::$symbol,
-            calls: &CALLS[$index],
+            own: own::$symbol,
         }),+];
     };
 }
 
 operators! {
-     0 _Znwm: new, exported::malloc;
-     1 _Znam: new, exported::malloc;
-     2 _ZnwmRKSt9nothrow_t: new, exported::malloc;
-     3 _ZnamRKSt9nothrow_t: new, exported::malloc;
-     4 _ZnwmSt11align_val_t: new, early::operator_new_aligned;
-     5 _ZnamSt11align_val_t: new, early::operator_new_aligned;
-     6 _ZnwmSt11align_val_tRKSt9nothrow_t: new, early::operator_new_aligned;
-     7 _ZnamSt11align_val_tRKSt9nothrow_t: new, early::operator_new_aligned;
-     8 _ZdlPv: delete, exported::free;
-     9 _ZdaPv: delete, exported::free;
-    10 _ZdlPvm: delete, exported::free;
-    11 _ZdaPvm: delete, exported::free;
-    12 _ZdlPvRKSt9nothrow_t: delete, exported::free;
-    13 _ZdaPvRKSt9nothrow_t: delete, exported::free;
-    14 _ZdlPvSt11align_val_t: delete, exported::free;
-    15 _ZdaPvSt11align_val_t: delete, exported::free;
-    16 _ZdlPvmSt11align_val_t: delete, exported::free;
-    17 _ZdaPvmSt11align_val_t: delete, exported::free;
-    18 _ZdlPvSt11align_val_tRKSt9nothrow_t: delete, exported::free;
-    19 _ZdaPvSt11align_val_tRKSt9nothrow_t: delete, exported::free;
+     0 _Znwm: new;
+     1 _Znam: new;
+     2 _ZnwmRKSt9nothrow_t: new;
+     3 _ZnamRKSt9nothrow_t: new;
+     4 _ZnwmSt11align_val_t: new_aligned;
+     5 _ZnamSt11align_val_t: new_aligned;
+     6 _ZnwmSt11align_val_tRKSt9nothrow_t: new_aligned;
+     7 _ZnamSt11align_val_tRKSt9nothrow_t: new_aligned;
+     8 _ZdlPv: delete;
+     9 _ZdaPv: delete;
+    10 _ZdlPvm: delete;
+    11 _ZdaPvm: delete;
+    12 _ZdlPvRKSt9nothrow_t: delete;
+    13 _ZdaPvRKSt9nothrow_t: delete;
+    14 _ZdlPvSt11align_val_t: delete;
+    15 _ZdaPvSt11align_val_t: delete;
+    16 _ZdlPvmSt11align_val_t: delete;
+    17 _ZdaPvmSt11align_val_t: delete;
+    18 _ZdlPvSt11align_val_tRKSt9nothrow_t: delete;
+    19 _ZdaPvSt11align_val_tRKSt9nothrow_t: delete;
 }
 
 const UNKNOWN: u8 = 0;
@@ -219,28 +236,54 @@ pub extern "C" fn find_entries(_index: u32) -> u32 {
     1
 }
 
-/// Looks one operator up. As long as there is none, it is looked for at the first call and whenever the number of
-/// calls has doubled; meanwhile the call goes on to `malloc` or `free`.
+/// Looks one operator up, once. Returns 0 while the C functions are being looked up further up this thread's stack.
 extern "C" fn find_operator(index: u32) -> u32 {
     let Some(operator) = OPERATORS.get(index as usize) else { return 0 };
-    if find_entries(0) == 0 || !operator.calls.fetch_add(1, Relaxed).wrapping_add(1).is_power_of_two() {
+    if find_entries(0) == 0 {
         return 0;
     }
     as_own(|| {
-        let mut function = next(operator.name);
-        for library in [c"libstdc++.so.6", c"libc++.so.1"] {
-            if function.is_null() {
-                function = in_loaded(library, operator.name);
-            }
-        }
-        if function.is_null() {
-            return 0;
-        }
-        operator.real.set(function);
-        let own = home(function).is_some() && home(function) == home(real::malloc.get());
-        operator.target.set(if own { operator.hook as *mut c_void } else { function });
+        let function = next(operator.name);
+        operator.target.set(if function.is_null() {
+            operator.own as *mut c_void
+        } else if home(function).is_some() && home(function) == home(real::malloc.get()) {
+            operator.real.set(function);
+            operator.hook as *mut c_void
+        } else {
+            function
+        });
         1
     })
+}
+
+/// Two registers' worth: the function, and whether there is one.
+#[repr(C)]
+pub struct Found {
+    function: *mut c_void,
+    is_found: u64,
+}
+
+/// An operator as the caller's library, or one that it depends on, defines it: what would have been called without us.
+/// `return_address` is of the call.
+pub extern "C" fn find_callers_own(index: u32, return_address: u64) -> Found {
+    let function = as_own(|| {
+        let operator = OPERATORS.get(index as usize)?;
+        let object = objects::find(return_address)?;
+        // SAFETY: the caller's image is loaded as long as it has a frame on this stack, and so is its name, a C string.
+        // RTLD_NOLOAD loads nothing; the handle is given back to the loader's own function, not to our hook.
+        let function = unsafe {
+            let handle = libc::dlopen((*object.link_map).name, libc::RTLD_LAZY | libc::RTLD_NOLOAD);
+            if handle.is_null() {
+                return None;
+            }
+            let function = libc::dlsym(handle, operator.name.as_ptr());
+            let close: unsafe extern "C" fn(*mut c_void) -> c_int = std::mem::transmute(real::dlclose.get());
+            close(handle);
+            function
+        };
+        (!function.is_null() && home(function) != home(find_callers_own as *mut c_void)).then_some(function)
+    });
+    Found { function: function.unwrap_or(std::ptr::null_mut()), is_found: u64::from(function.is_some()) }
 }
 
 /// Finds everything now, on a thread that may call the loader, so that hooks need not.
@@ -265,15 +308,6 @@ fn next(name: &CStr) -> *mut c_void {
     // SAFETY: the name is a C string. The result is used below, so this is no tail call: RTLD_NEXT is relative to the
     // object that contains the return address, which must be ours.
     std::hint::black_box(unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) })
-}
-
-fn in_loaded(library: &CStr, name: &CStr) -> *mut c_void {
-    // SAFETY: RTLD_NOLOAD loads nothing: it finds the library only where it is loaded already. The handle's count is
-    // kept, so that the function stays where it is.
-    unsafe {
-        let handle = libc::dlopen(library.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD);
-        if handle.is_null() { std::ptr::null_mut() } else { libc::dlsym(handle, name.as_ptr()) }
-    }
 }
 
 /// The base address of the object that contains `function`.

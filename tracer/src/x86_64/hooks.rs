@@ -279,6 +279,51 @@ macro_rules! find_first {
     };
 }
 
+/// `operator new` where no allocator and no C++ runtime defines one for all: memory from `$allocate`, and where that
+/// fails, the caller's own operator, which knows how to call the handler and to throw.
+macro_rules! own_new {
+    ($symbol:ident, $index:expr, $allocate:expr) => {
+        #[unsafe(naked)]
+        #[allow(non_snake_case)]
+        pub unsafe extern "C" fn $symbol() {
+            std::arch::naked_asm!(
+                ".cfi_startproc",
+                "push rdi",
+                ".cfi_adjust_cfa_offset 8",
+                "push rsi",
+                ".cfi_adjust_cfa_offset 8",
+                "sub rsp, 8",
+                ".cfi_adjust_cfa_offset 8",
+                "cmp rdi, 1",
+                "adc rdi, 0",
+                "call {allocate}",
+                "xor edx, edx",
+                "test rax, rax",
+                "jne 2f",
+                "mov edi, {index}",
+                "mov rsi, qword ptr [rsp + 24]",
+                "call {find}",
+                "2:",
+                "add rsp, 8",
+                ".cfi_adjust_cfa_offset -8",
+                "pop rsi",
+                ".cfi_adjust_cfa_offset -8",
+                "pop rdi",
+                ".cfi_adjust_cfa_offset -8",
+                "test edx, edx",
+                "jne 3f",
+                "ret",
+                "3:",
+                "jmp rax",
+                ".cfi_endproc",
+                allocate = sym $allocate,
+                index = const $index,
+                find = sym crate::entry::find_callers_own,
+            )
+        }
+    };
+}
+
 /// Goes wherever `$target` points.
 macro_rules! forward {
     ($symbol:ident, $target:expr, $($export:meta)?) => {
@@ -297,7 +342,8 @@ macro_rules! forward {
 }
 
 pub(crate) use {
-    allocate, allocate_aligned, allocate_zeroed, find_first, forward, reallocate, reallocate_array, release,
+    allocate, allocate_aligned, allocate_zeroed, find_first, forward, own_new, reallocate, reallocate_array,
+    release,
 };
 
 /// The first code of a thread made through our `pthread_create`: notes its stack, then becomes the program's function,

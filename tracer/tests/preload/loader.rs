@@ -25,3 +25,29 @@ fn allocates_before_main_and_after_it() {
     let program = compiled("early.c", "early", &[library.to_str().unwrap()]);
     Case::of(program).unchanged().exact();
 }
+
+/// Our `operator new` comes before the one that such a library brings. When it could not find a C++ runtime it returned
+/// null where the library's own throws.
+fn cxx_library(name: &str, flags: &[&str]) {
+    let flags = [&["-fPIC", "-shared"], flags].concat();
+    let library = compiled("cxx_plugin.cpp", name, &flags).display().to_string();
+    let traced = Case::new("cxx_host.c").arg(library).arg("1").unchanged().exact();
+    let expected = "1000 entries, aligned 1, distinct 1, thrown 3, handled 1, null 1";
+    assert!(traced.outcome.stdout.starts_with(expected), "{}", traced.outcome.stdout);
+}
+
+#[test]
+fn loads_a_cxx_library_into_a_c_program() {
+    cxx_library("cxx_shared.so", &[]);
+}
+
+#[test]
+fn loads_a_library_with_a_cxx_runtime_of_its_own() {
+    cxx_library("cxx_static.so", &["-static-libstdc++", "-static-libgcc"]);
+}
+
+#[test]
+fn a_cxx_library_comes_and_goes() {
+    let library = compiled("cxx_plugin.cpp", "cxx_again.so", &["-fPIC", "-shared", "-static-libstdc++"]);
+    Case::new("cxx_host.c").arg(library.display().to_string()).arg("20").unchanged();
+}
