@@ -1,8 +1,29 @@
 //! The only place that speaks to the person: one line on stderr, straight to the descriptor.
 
-/// Writes `libtrace: <text>`, without buffering or allocation in the host.
+use std::sync::OnceLock;
+
+/// Device and inode of what stderr was when the library started.
+static STDERR: OnceLock<Option<(u64, u64)>> = OnceLock::new();
+
+/// Notes what stderr is: a host that closes it may open another file under its number.
+pub fn remember_stderr() {
+    STDERR.get_or_init(stderr);
+}
+
+/// Writes `libtrace: <text>`, without buffering or allocation in the host, unless stderr is something else by now.
 pub fn line(text: &str) {
+    if stderr().is_none() || STDERR.get().is_some_and(|then| *then != stderr()) {
+        return;
+    }
     let line = format!("libtrace: {text}\n");
-    // SAFETY: the pointer and length are those of `line`. A closed or full descriptor only makes the call fail.
+    // SAFETY: the pointer and length are those of `line`. A full descriptor only makes the call fail.
     unsafe { libc::write(2, line.as_ptr().cast(), line.len()) };
+}
+
+fn stderr() -> Option<(u64, u64)> {
+    // SAFETY: zero bytes are a valid `stat`, and a valid place for the result.
+    unsafe {
+        let mut status: libc::stat = std::mem::zeroed();
+        (libc::fstat(2, &mut status) == 0).then_some((status.st_dev, status.st_ino))
+    }
 }

@@ -28,6 +28,7 @@ pub fn prepare() {
     if PREPARED.swap(true, AcqRel) {
         return;
     }
+    say::remember_stderr();
     match ready() {
         Ok(interval) => phase::trace(interval),
         Err(why) => give_up(&why),

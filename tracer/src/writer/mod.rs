@@ -54,7 +54,7 @@ const LAST_FLUSH: Nanos = Nanos(5_000_000_000);
 /// Starts the thread.
 ///
 /// # Errors
-/// Where the facts cannot be written or the thread cannot be created.
+/// Where the thread cannot be created.
 pub fn start(mut output: Output, settings: Settings) -> io::Result<()> {
     let mut records = RecordWriter::new(clock::now());
     facts::push(&mut records, &settings);
@@ -62,7 +62,6 @@ pub fn start(mut output: Output, settings: Settings) -> io::Result<()> {
         records.push(&Record::Interval { time: records.time(), bytes: phase::interval() });
     }
     output.block(BlockKind::Records, records.time(), records.payload());
-    output.flush()?;
     DESCRIPTOR.store(output.descriptor(), Release);
     STATE.store(RUNNING, Release);
     let writer = Box::into_raw(Box::new(Writer::new(output, settings)));
@@ -191,6 +190,7 @@ impl Writer {
 
     fn run(&mut self) -> io::Result<()> {
         let Some(exchange) = buffer::exchange() else { return Ok(()) };
+        self.output.flush()?;
         self.economy = (self.settings.interval == Interval::Auto).then(Economy::new);
         let mut next = clock::now().0 + self.settings.settle.0;
         loop {

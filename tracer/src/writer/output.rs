@@ -19,14 +19,17 @@ pub struct Output {
     /// Device and inode: a descriptor that the host closed may become some other file's.
     identity: (u64, u64),
     pending: Vec<u8>,
+    /// Nothing could be written so far.
+    is_empty: bool,
 }
 
 impl Output {
-    /// Creates the file and writes its header; an older file of that name is replaced. Where another process is writing
-    /// it, as when a traced shell starts a traced program, the process id is put into the name.
+    /// Creates the file; an older file of that name is replaced. Where another process is writing it, as when a traced
+    /// shell starts a traced program, the process id is put into the name. Nothing is written yet: a write may raise a
+    /// signal (SIGXFSZ, SIGPIPE), which only the writer thread has blocked.
     ///
     /// # Errors
-    /// From the system. A file that could be created but not written is removed again.
+    /// From the system.
     pub fn create(path: &str, run: RunId) -> io::Result<Output> {
         let (path, file) = match open(path)? {
             Some(file) => (path.to_owned(), file),
@@ -40,14 +43,7 @@ impl Output {
         let metadata = file.metadata()?;
         let identity = (metadata.dev(), metadata.ino());
         let pending = Header::new(run).to_bytes().to_vec();
-        let mut output = Output { path, file, identity, pending };
-        if let Err(error) = output.flush() {
-            if metadata.is_file() {
-                let _ = std::fs::remove_file(&output.path);
-            }
-            return Err(error);
-        }
-        Ok(output)
+        Ok(Output { path, file, identity, pending, is_empty: true })
     }
 
     /// Where it is.
@@ -67,7 +63,7 @@ impl Output {
         block::write(&mut self.pending, kind, time, payload);
     }
 
-    /// Writes what is pending.
+    /// Writes what is pending. A file to which nothing at all could be written is removed.
     ///
     /// # Errors
     /// From the system, or where the descriptor is not our file any more.
@@ -76,7 +72,12 @@ impl Output {
         if (metadata.dev(), metadata.ino()) != self.identity {
             return Err(io::Error::other("the process closed the descriptor"));
         }
-        self.file.write_all(&self.pending)?;
+        let written = self.file.write_all(&self.pending);
+        if written.is_err() && self.is_empty && metadata.is_file() && metadata.len() == 0 {
+            let _ = std::fs::remove_file(&self.path);
+        }
+        written?;
+        self.is_empty = false;
         self.pending.clear();
         Ok(())
     }
@@ -129,8 +130,10 @@ mod tests {
         let path = folder.path().join("run.prof");
         let path = path.to_str().unwrap();
         std::fs::write(path, "an older file, longer than a header, which is replaced").unwrap();
-        let first = Output::create(path, [1; 16]).unwrap();
-        let second = Output::create(path, [2; 16]).unwrap();
+        let mut first = Output::create(path, [1; 16]).unwrap();
+        first.flush().unwrap();
+        let mut second = Output::create(path, [2; 16]).unwrap();
+        second.flush().unwrap();
         assert_eq!(std::fs::read(path).unwrap(), Header::new([1; 16]).to_bytes());
         let own = format!("{}/run.{}.prof", folder.path().display(), std::process::id());
         assert_eq!(second.path(), own);

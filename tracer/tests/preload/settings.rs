@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::Case;
+use crate::harness::{Case, tracer};
 
 /// With these settings the program runs as if untraced, but for one line that contains `expected`.
 fn refused(settings: &str, expected: &str) {
@@ -46,4 +46,18 @@ fn default_name_has_the_process_id() {
     let files: Vec<_> = files.map(|name| name.into_string().unwrap()).collect();
     let pid = |name: &String| name.strip_prefix("trace.")?.strip_suffix(".prof")?.parse::<u32>().ok();
     assert!(files.len() == 3 && files.iter().filter_map(pid).count() == 1, "{files:?}");
+}
+
+/// A write beyond the limit on file sizes raises a signal that ends a process; so does one to a pipe without a reader.
+#[test]
+fn files_may_not_grow() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = "ulimit -f 0; LD_PRELOAD=$LIBRARY LIBTRACE=out=run.prof exec /bin/echo done";
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", script]).env("LIBRARY", tracer()).current_dir(&directory);
+    let outcome = shell.output().unwrap();
+    assert_eq!(String::from_utf8(outcome.stdout).unwrap(), "done\n");
+    let stderr = String::from_utf8(outcome.stderr).unwrap();
+    assert!(stderr.starts_with("libtrace: ") && stderr.lines().count() == 1, "{stderr}");
+    assert!(outcome.status.success(), "{:?}", outcome.status);
 }
