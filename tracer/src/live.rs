@@ -1,14 +1,18 @@
 //! The live samples, by address: what a `free` that passed the filter asks.
 //!
-//! A hash table of buckets of one cache line, without chains: an address is in one of two buckets or not there. Every
+//! Hash tables of buckets of one cache line, without chains: an address is in one of two buckets of one table or not
+//! there. What finds no room in a table goes to the next, larger one, so that a few samples touch little memory. Every
 //! address is entered by the thread that just got it from the allocator and removed by the thread that is about to give
 //! it back, so an address has one owner at any time and a compare-exchange on its slot is all that is needed.
 
 use crate::heap;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
 
 const SLOTS: usize = 4;
-const BUCKETS: usize = 1 << 15;
+
+/// Buckets of each table, as powers of two: 4,096, 16,384 and 131,072 slots.
+const SIZES: [u32; 3] = [10, 12, 15];
+const BUCKETS: usize = (1 << SIZES[0]) + (1 << SIZES[1]) + (1 << SIZES[2]);
 
 /// One cache line: addresses, and beside each the number of its sample.
 #[repr(C, align(64))]
@@ -19,39 +23,55 @@ struct Bucket {
 
 const _: () = assert!(size_of::<Bucket>() == 64);
 
-static TABLE: AtomicPtr<Bucket> = AtomicPtr::new(std::ptr::null_mut());
+/// All tables, one behind the other.
+static TABLES: AtomicPtr<Bucket> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Makes the table: 2 MiB of address space, resident as far as it is used. False where the system refuses.
+/// How many of them have ever been needed.
+static IN_USE: AtomicUsize = AtomicUsize::new(1);
+
+/// Makes the tables: 2.3 MiB of address space, resident as far as it is used. False where the system refuses.
 pub fn create() -> bool {
-    let table = heap::map(BUCKETS * size_of::<Bucket>()).cast::<Bucket>();
-    TABLE.store(table, Release);
-    !table.is_null()
+    let tables = heap::map(BUCKETS * size_of::<Bucket>()).cast::<Bucket>();
+    TABLES.store(tables, Release);
+    !tables.is_null()
 }
 
 fn buckets() -> &'static [Bucket] {
-    let table = TABLE.load(Acquire);
-    if table.is_null() {
+    let tables = TABLES.load(Acquire);
+    if tables.is_null() {
         return &[];
     }
     // SAFETY: `create` mapped that many buckets, page-aligned and for ever; zero bytes are valid ones, and all their
     // fields are atomic.
-    unsafe { std::slice::from_raw_parts(table, BUCKETS) }
+    unsafe { std::slice::from_raw_parts(tables, BUCKETS) }
 }
 
-/// The two places where a block can be.
-fn places(block: u64) -> impl Iterator<Item = &'static Bucket> {
+/// The two places in each of the first tables where a block can be, with the table's number.
+fn places(block: u64, tables: usize) -> impl Iterator<Item = (usize, &'static Bucket)> {
     let hash = (block >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let buckets = buckets();
-    [hash >> 49, hash >> 34].into_iter().filter_map(move |at| buckets.get(at as usize & (BUCKETS - 1)))
+    let mut rest = buckets();
+    SIZES.into_iter().enumerate().take(tables).flat_map(move |(table, bits)| {
+        let (own, others) = rest.split_at_checked(1 << bits).unwrap_or((&[], &[]));
+        rest = others;
+        let mask = (1 << bits) - 1;
+        [hash >> 49, hash >> 34]
+            .into_iter()
+            .filter_map(move |at| own.get(at as usize & mask))
+            .map(move |bucket| (table, bucket))
+    })
 }
 
-/// Enters a live block as sample `sample`. False: both buckets are full.
+/// Enters a live block as sample `sample`. False: its buckets are full in every table.
 pub fn insert(block: u64, sample: u64) -> bool {
-    for bucket in places(block) {
+    for (table, bucket) in places(block, SIZES.len()) {
         for (slot, number) in bucket.blocks.iter().zip(&bucket.samples) {
             // The slot is claimed with a value that no block has, so that nobody finds it before its number is in.
             if slot.load(Relaxed) == 0 && slot.compare_exchange(0, u64::MAX, Acquire, Relaxed).is_ok() {
                 number.store(sample, Relaxed);
+                // Before the block can be freed, which takes a later hand-over between threads.
+                if IN_USE.load(Relaxed) <= table {
+                    IN_USE.fetch_max(table + 1, Relaxed);
+                }
                 slot.store(block, Release);
                 return true;
             }
@@ -62,7 +82,7 @@ pub fn insert(block: u64, sample: u64) -> bool {
 
 /// Takes a block out, and returns its sample's number where it was in.
 pub fn remove(block: u64) -> Option<u64> {
-    for bucket in places(block) {
+    for (_, bucket) in places(block, IN_USE.load(Relaxed)) {
         for (slot, number) in bucket.blocks.iter().zip(&bucket.samples) {
             if slot.load(Acquire) == block {
                 let sample = number.load(Relaxed);
@@ -83,7 +103,8 @@ mod tests {
         assert!(create());
         let block = |i: u64| 0x7f00_0000_0000 + i * 48;
         let entered = (0..50_000).filter(|&i| insert(block(i), i + 1)).count();
-        assert!(entered >= 49_900, "{entered}");
+        assert_eq!(entered, 50_000);
+        assert_eq!(IN_USE.load(Relaxed), SIZES.len());
         assert_eq!(remove(block(60_000)), None);
         let found = (0..50_000).filter(|&i| remove(block(i)) == Some(i + 1)).count();
         assert_eq!(found, entered);

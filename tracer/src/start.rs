@@ -82,11 +82,42 @@ extern "C" fn begin() {
         // SAFETY: the handler is a function that lives as long as the library.
         unsafe { libc::pthread_atfork(None, None, Some(forked)) };
         let path = settings.path(std::process::id());
-        let started = Output::create(&path, run).and_then(|output| writer::start(output, settings));
+        let started =
+            Output::create(&path, run).and_then(|output| without_signals(|| writer::start(output, settings)));
         if let Err(error) = started {
             give_up(&format!("failed to write {path}: {error}"));
         }
     });
+}
+
+/// Runs `work` with all signals held back. Those that a write raises, beyond a limit on file sizes or to a pipe without a
+/// reader, are not the host's and never reach it.
+fn without_signals<T>(work: impl FnOnce() -> T) -> T {
+    const OURS: [libc::c_int; 2] = [libc::SIGXFSZ, libc::SIGPIPE];
+    // SAFETY: zero bytes are valid signal sets, all places are valid, and the calls only concern this thread.
+    unsafe {
+        let pending = || {
+            let mut set = std::mem::zeroed();
+            libc::sigpending(&mut set);
+            OURS.map(|signal| libc::sigismember(&set, signal) == 1)
+        };
+        let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        let earlier = pending();
+        let result = work();
+        for ((signal, was), is) in OURS.into_iter().zip(earlier).zip(pending()) {
+            if is && !was {
+                let mut set = std::mem::zeroed();
+                libc::sigemptyset(&mut set);
+                libc::sigaddset(&mut set, signal);
+                let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+                libc::sigtimedwait(&set, std::ptr::null_mut(), &now);
+            }
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
+        result
+    }
 }
 
 /// The destructor: what has happened until now is written.

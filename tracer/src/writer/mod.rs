@@ -51,10 +51,10 @@ static DESCRIPTOR: AtomicI32 = AtomicI32::new(-1);
 /// How long an exiting process waits for its last events to be written.
 const LAST_FLUSH: Nanos = Nanos(5_000_000_000);
 
-/// Starts the thread.
+/// Writes the facts and starts the thread. Signals are to be held back: a write may raise one.
 ///
 /// # Errors
-/// Where the thread cannot be created.
+/// Where the facts cannot be written or the thread cannot be created.
 pub fn start(mut output: Output, settings: Settings) -> io::Result<()> {
     let mut records = RecordWriter::new(clock::now());
     facts::push(&mut records, &settings);
@@ -62,6 +62,7 @@ pub fn start(mut output: Output, settings: Settings) -> io::Result<()> {
         records.push(&Record::Interval { time: records.time(), bytes: phase::interval() });
     }
     output.block(BlockKind::Records, records.time(), records.payload());
+    output.flush()?;
     DESCRIPTOR.store(output.descriptor(), Release);
     STATE.store(RUNNING, Release);
     let writer = Box::into_raw(Box::new(Writer::new(output, settings)));
@@ -76,7 +77,7 @@ pub fn start(mut output: Output, settings: Settings) -> io::Result<()> {
     Ok(())
 }
 
-/// Creates a thread with all signals blocked: the host's signals are the host's threads' to take.
+/// Creates a thread. It inherits that all signals are held back: the host's signals are the host's threads' to take.
 ///
 /// # Safety
 /// `function` may be called with `argument`, once.
@@ -85,12 +86,9 @@ unsafe fn spawn(
     argument: *mut c_void,
 ) -> io::Result<()> {
     const STACK: usize = 512 << 10;
-    // SAFETY: every place is valid, the attributes are destroyed after their use, the mask is put back, and the
-    // function and its argument are the caller's promise. `extern "C" fn` can be called as the `unsafe` type wants.
+    // SAFETY: every place is valid, the attributes are destroyed after their use, and the function and its argument are
+    // the caller's promise. `extern "C" fn` can be called as the `unsafe` type wants.
     let status = unsafe {
-        let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
-        libc::sigfillset(&mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
         let mut attributes = std::mem::zeroed();
         libc::pthread_attr_init(&mut attributes);
         libc::pthread_attr_setstacksize(&mut attributes, STACK);
@@ -99,7 +97,6 @@ unsafe fn spawn(
         let function: unsafe extern "C" fn(*mut c_void) -> *mut c_void = function;
         let status = loader::real_pthread_create()(&mut id, &attributes, function, argument);
         libc::pthread_attr_destroy(&mut attributes);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
         status
     };
     if status == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(status)) }
@@ -190,7 +187,6 @@ impl Writer {
 
     fn run(&mut self) -> io::Result<()> {
         let Some(exchange) = buffer::exchange() else { return Ok(()) };
-        self.output.flush()?;
         self.economy = (self.settings.interval == Interval::Auto).then(Economy::new);
         let mut next = clock::now().0 + self.settings.settle.0;
         loop {

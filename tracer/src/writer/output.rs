@@ -25,8 +25,7 @@ pub struct Output {
 
 impl Output {
     /// Creates the file; an older file of that name is replaced. Where another process is writing it, as when a traced
-    /// shell starts a traced program, the process id is put into the name. Nothing is written yet: a write may raise a
-    /// signal (SIGXFSZ, SIGPIPE), which only the writer thread has blocked.
+    /// shell starts a traced program, the process id is put into the name. Nothing is written yet.
     ///
     /// # Errors
     /// From the system.
