@@ -284,7 +284,7 @@ impl EventDecoder {
     ///
     /// # Errors
     /// What is wrong with the first event of `input`; the stream cannot be read on from there.
-    #[inline]
+    #[inline(always)]
     pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Event>, &'static str> {
         let Some((&kind, rest)) = input.split_first() else { return Ok(None) };
         *input = rest;
@@ -305,6 +305,7 @@ impl EventDecoder {
         event.map(Some).ok_or("malformed event")
     }
 
+    #[inline(always)]
     fn alloc(&mut self, input: &mut &[u8]) -> Option<Event> {
         let key = self.take_key(input)?;
         let stamp = self.take_stamp(input)?;
@@ -313,6 +314,7 @@ impl EventDecoder {
         Some(Event::Alloc { key, stamp, size, kept })
     }
 
+    #[inline(always)]
     fn free(&mut self, input: &mut &[u8]) -> Option<Event> {
         self.key = self.take_key(input)?;
         Some(Event::Free { key: self.key, stamp: self.take_stamp(input)? })
@@ -337,20 +339,24 @@ impl EventDecoder {
         Some(Event::Thread { thread, tid, stamp, name: *name })
     }
 
+    #[inline]
     fn take_stamp(&mut self, input: &mut &[u8]) -> Option<Nanos> {
         let stamp = self.peek_stamp(input)?;
         self.stamp = stamp.0;
         Some(stamp)
     }
 
+    #[inline]
     fn peek_stamp(&self, input: &mut &[u8]) -> Option<Nanos> {
         Some(Nanos(self.stamp.wrapping_add(varint::take(input)?)))
     }
 
+    #[inline]
     fn take_key(&self, input: &mut &[u8]) -> Option<u64> {
-        Some(self.key.wrapping_add(unzigzag(varint::take(input)?)))
+        Some(self.key.wrapping_add(unzigzag(varint::take_long(input)?)))
     }
 
+    #[inline(always)]
     fn birth(&mut self, input: &mut &[u8]) -> Option<(u64, usize)> {
         let size = varint::take(input)?;
         let kept = usize::try_from(varint::take(input)?).ok()?;
@@ -361,7 +367,7 @@ impl EventDecoder {
         self.stack.truncate(kept);
         let mut last = self.stack.last().copied().unwrap_or(0);
         for _ in 0..pushed {
-            last = last.wrapping_add(unzigzag(varint::take(input)?));
+            last = last.wrapping_add(unzigzag(varint::take_long(input)?));
             self.stack.push(last);
         }
         Some((size, kept))

@@ -187,6 +187,7 @@ impl<R: Read> Reader<R> {
             return Err(corrupt(What::Length(frame.len as u64)));
         }
         self.payload.clear();
+        self.payload.reserve_exact(frame.len);
         let got = (&mut self.source).take(frame.len as u64).read_to_end(&mut self.payload)?;
         if got < frame.len {
             return Err(cut(block::FRAME_LEN + got));
@@ -198,6 +199,11 @@ impl<R: Read> Reader<R> {
         let payload_offset = offset + block::FRAME_LEN as u64;
         self.offset = payload_offset + frame.len as u64;
         Ok(Some(Block { kind, time: frame.time, payload_offset, payload: &self.payload }))
+    }
+
+    /// Gives away the last block's payload, and goes on with `buffer`.
+    pub fn exchange(&mut self, buffer: Vec<u8>) -> Vec<u8> {
+        std::mem::replace(&mut self.payload, buffer)
     }
 }
 
