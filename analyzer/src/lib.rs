@@ -32,6 +32,7 @@ pub mod modules;
 pub mod stacks;
 pub mod stream;
 pub mod order;
+pub mod blocks;
 pub mod live;
 pub mod replay;
 pub mod rows;

@@ -4,19 +4,12 @@
 //! mended here: a death whose birth is missing waits for it one round long, and a birth at a key that is still
 //! live replaces the older block and is counted.
 
+use crate::blocks::{Block, Blocks, MAX_SIZE};
 use crate::estimate::{Estimate, Weight};
 use crate::stacks::Stack;
-use crate::stream::{Change, Origin, Origins};
+use crate::stream::{Change, Origins};
 use prof::{Nanos, ThreadIndex};
 use rustc_hash::FxHashMap;
-
-#[derive(Clone, Copy, Debug)]
-struct Block {
-    size: u64,
-    born: Nanos,
-    stack: Stack,
-    origin: Origin,
-}
 
 /// Cumulative since the start: estimated bytes and blocks.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -47,7 +40,8 @@ pub struct Peak {
 /// Blocks by key, and running sums.
 #[derive(Clone, Debug, Default)]
 pub struct Live {
-    blocks: FxHashMap<u64, Block>,
+    blocks: Blocks,
+    cohorts: Cohorts,
     /// Deaths whose births have not been seen, with their times.
     orphans: FxHashMap<u64, Nanos>,
     last_round: Nanos,
@@ -69,18 +63,28 @@ pub struct Sums {
     pub young: Estimate,
 }
 
+/// Sums by stack and thread, in their order.
+pub type SumsByStack = Vec<((Stack, ThreadIndex), Sums)>;
+
 impl Live {
+    /// Nothing is live yet; after which instants blocks were born will be asked of `sinces` only.
+    pub fn new(sinces: impl Iterator<Item = Nanos>) -> Live {
+        Live { cohorts: Cohorts::new(sinces.collect()), ..Live::default() }
+    }
+
     /// Applies the next change; returns the weight of what was born.
     #[inline]
     pub fn apply(&mut self, change: &Change, origins: &Origins) -> Option<Weight> {
         let Some(birth) = change.birth else {
-            match self.blocks.remove(&change.key) {
+            match self.blocks.remove(change.key) {
                 Some(block) => self.bytes -= weight(&block, origins).bytes,
                 None => self.forget(change),
             }
             return None;
         };
-        let block = Block { size: birth.size, born: change.time, stack: birth.stack, origin: birth.origin };
+        let cohort = self.cohorts.of(change.time);
+        let block =
+            Block { size: birth.size.min(MAX_SIZE), cohort, stack: birth.stack, origin: birth.origin };
         let weight = weight(&block, origins);
         self.allocated.add(weight.bytes, weight.blocks);
         let dead = !self.orphans.is_empty()
@@ -125,16 +129,38 @@ impl Live {
     }
 
     /// Sums by stack and thread; blocks that were allocated after `since` are young.
-    pub fn sums(&self, since: Nanos, origins: &Origins) -> FxHashMap<(Stack, ThreadIndex), Sums> {
-        let mut sums = FxHashMap::<_, Sums>::default();
-        for block in self.blocks.values() {
+    pub fn sums(&self, since: Nanos, origins: &Origins) -> SumsByStack {
+        const NONE: u32 = u32::MAX;
+        let young = self.cohorts.after(since);
+        // Stacks are numbered: of each the place of its last row, of each row that of the stack's row before.
+        let mut last_of = Vec::<u32>::new();
+        let mut rows: Vec<(u32, ((Stack, ThreadIndex), Sums))> = Vec::new();
+        for block in self.blocks.iter() {
             let (thread, interval) = origins.get(block.origin);
-            let sum = sums.entry((block.stack, thread)).or_default();
+            let stack = block.stack.number();
+            if last_of.len() <= stack {
+                last_of.resize(stack + 1, NONE);
+            }
+            let Some(last) = last_of.get_mut(stack) else { continue };
+            let mut at = *last;
+            while let Some((before, ((_, of), _))) = rows.get(at as usize)
+                && *of != thread
+            {
+                at = *before;
+            }
+            if at == NONE {
+                at = rows.len() as u32;
+                rows.push((std::mem::replace(last, at), ((block.stack, thread), Sums::default())));
+            }
+            let Some((_, (_, sum))) = rows.get_mut(at as usize) else { continue };
             sum.live.add(block.size, interval);
-            if block.born > since {
+            if block.cohort >= young {
                 sum.young.add(block.size, interval);
             }
         }
+        drop(last_of);
+        let mut sums: SumsByStack = rows.into_iter().map(|(_, row)| row).collect();
+        sums.sort_unstable_by_key(|(key, _)| *key);
         sums
     }
 }
@@ -142,6 +168,51 @@ impl Live {
 #[inline]
 fn weight(block: &Block, origins: &Origins) -> Weight {
     Weight::of(block.size, origins.get(block.origin).1)
+}
+
+/// Tells births apart by the instants that they are after.
+#[derive(Clone, Debug, Default)]
+struct Cohorts {
+    /// In ascending order.
+    starts: Vec<Nanos>,
+    /// Of the last birth.
+    present: u16,
+    /// The first and the last instant of births of the present cohort.
+    span: (Nanos, Nanos),
+}
+
+impl Cohorts {
+    fn new(mut starts: Vec<Nanos>) -> Cohorts {
+        starts.sort_unstable();
+        starts.dedup();
+        let first = starts.first().copied().unwrap_or(Nanos(u64::MAX));
+        Cohorts { starts, present: 0, span: (Nanos(0), first) }
+    }
+
+    /// How many instants a birth is after.
+    #[inline]
+    fn of(&mut self, born: Nanos) -> u16 {
+        if born < self.span.0 || self.span.1 < born {
+            self.change(born);
+        }
+        self.present
+    }
+
+    #[cold]
+    fn change(&mut self, born: Nanos) {
+        let before = self.starts.partition_point(|start| *start < born);
+        let (earlier, later) = self.starts.split_at(before);
+        self.present = before as u16;
+        self.span = (
+            earlier.last().map_or(Nanos(0), |start| Nanos(start.0 + 1)),
+            later.first().copied().unwrap_or(Nanos(u64::MAX)),
+        );
+    }
+
+    /// The first cohort that was born after an instant.
+    fn after(&self, since: Nanos) -> u16 {
+        self.starts.partition_point(|start| *start <= since) as u16
+    }
 }
 
 #[cfg(test)]
@@ -153,7 +224,7 @@ mod tests {
     fn applied(changes: &[(u64, u64, Option<u64>)]) -> Live {
         let mut origins = Origins::default();
         let origin = origins.intern(ThreadIndex(0), 1);
-        let mut live = Live::default();
+        let mut live = Live::new([].into_iter());
         for &(time, key, size) in changes {
             if key == u64::MAX {
                 live.end_round(Nanos(time));
@@ -162,7 +233,7 @@ mod tests {
             let birth = size.map(|size| Birth { size, stack: Stack::EMPTY, origin });
             live.apply(&Change { time: Nanos(time), key, birth }, &origins);
         }
-        let sum: f64 = live.sums(Nanos(0), &origins).values().map(|sums| sums.live.bytes.value).sum();
+        let sum: f64 = live.sums(Nanos(0), &origins).iter().map(|(_, sums)| sums.live.bytes.value).sum();
         assert_eq!(sum, live.bytes);
         live
     }

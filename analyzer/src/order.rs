@@ -25,7 +25,7 @@ use std::collections::{BinaryHeap, VecDeque};
 const SAMPLE_KEY: u64 = 1 << 63;
 
 /// Stands among the streams for the changes that are records.
-const RECORDS: usize = usize::MAX;
+const RECORDS: usize = usize::MAX >> 1;
 
 /// Holds what cannot be ordered yet.
 #[derive(Debug, Default)]
@@ -99,13 +99,22 @@ impl Order {
         self.node(node).map_or(Stack::EMPTY, |(stack, _)| stack)
     }
 
+    /// An empty buffer for a block of events.
+    pub fn buffer(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+
     /// Takes in a block of events.
-    pub fn events(&mut self, payload_offset: u64, payload: &[u8]) -> Result<(), Damage> {
-        let mut rest = payload;
+    ///
+    /// # Errors
+    /// Where it does not say of which stream it is.
+    pub fn events(&mut self, payload_offset: u64, payload: Vec<u8>) -> Result<(), Damage> {
+        let mut rest = &payload[..];
         let Some(index) = varint::take(&mut rest).and_then(|n| u32::try_from(n).ok()).map(StreamIndex) else {
             let what = What::Malformed("a block of events without a stream");
             return Err(Damage::Corrupt { offset: payload_offset, what });
         };
+        let from = payload.len() - rest.len();
         let at = *self.by_index.entry(index).or_insert_with(|| {
             self.streams.push(Stream::default());
             self.streams.len() - 1
@@ -114,10 +123,7 @@ impl Order {
         if !stream.holds_any() {
             self.active.push(at);
         }
-        let mut bytes = self.spare.pop().unwrap_or_default();
-        bytes.extend_from_slice(rest);
-        let offset = payload_offset + (payload.len() - rest.len()) as u64;
-        stream.push(offset, bytes);
+        stream.push(payload_offset, payload, from);
         Ok(())
     }
 
@@ -128,45 +134,40 @@ impl Order {
     pub fn release(
         &mut self,
         limit: Option<Nanos>,
-        mut sink: impl FnMut(Change, &Origins),
+        mut sink: impl FnMut(&Change, &Origins),
     ) -> Result<(), Damage> {
         self.records.make_contiguous().sort_by_key(|change| (change.time, change.birth.is_some()));
+        let limit = limit.map_or(Rank::MAX, |limit| Rank::from(limit.0) << TIME_SHIFT);
         let mut heads = BinaryHeap::new();
-        let due = |change: &Change| limit.is_none_or(|limit| change.time < limit);
-        heads.extend(self.records.front().filter(|c| due(c)).map(|c| Reverse(rank(c, RECORDS))));
+        heads.extend(self.records.front().map(|change| Reverse(rank(change, RECORDS))));
         for &at in &self.active {
             let Some(stream) = self.streams.get_mut(at) else { continue };
             if stream.head.is_none() {
                 stream.advance(&mut self.known, &mut self.spare)?;
             }
-            heads.extend(stream.head.as_ref().filter(|c| due(c)).map(|c| Reverse(rank(c, at))));
+            heads.extend(stream.head.as_ref().map(|change| Reverse(rank(change, at))));
         }
-        while let Some(Reverse((.., at))) = heads.pop() {
-            let next = heads.peek().map(|Reverse(rank)| *rank);
-            let mut stream = self.streams.get_mut(at);
+        while let Some(Reverse(first)) = heads.pop().filter(|Reverse(first)| *first < limit) {
             // The stream with the earliest change gives until another's is earlier.
-            loop {
-                let head = match &mut stream {
-                    Some(stream) => {
-                        stream.head.take().into_iter().for_each(|change| sink(change, &self.known.origins));
-                        stream.advance(&mut self.known, &mut self.spare)?;
-                        stream.head.as_ref()
+            let until = heads.peek().map_or(limit, |Reverse(next)| limit.min(*next));
+            let at = stream_of(first);
+            let next = match self.streams.get_mut(at) {
+                Some(stream) => loop {
+                    match &stream.head {
+                        Some(change) if rank(change, at) < until => sink(change, &self.known.origins),
+                        head => break head.as_ref().map(|change| rank(change, at)),
                     }
-                    None => {
-                        self.records
-                            .pop_front()
-                            .into_iter()
-                            .for_each(|change| sink(change, &self.known.origins));
-                        self.records.front()
+                    stream.advance(&mut self.known, &mut self.spare)?;
+                },
+                None => loop {
+                    match self.records.front() {
+                        Some(change) if rank(change, at) < until => sink(change, &self.known.origins),
+                        head => break head.map(|change| rank(change, at)),
                     }
-                };
-                let Some(head) = head.filter(|head| due(head)) else { break };
-                let rank = rank(head, at);
-                if next.is_some_and(|next| next < rank) {
-                    heads.push(Reverse(rank));
-                    break;
-                }
-            }
+                    self.records.pop_front();
+                },
+            };
+            heads.extend(next.map(Reverse));
         }
         let streams = &self.streams;
         self.active.retain(|&at| streams.get(at).is_some_and(Stream::holds_any));
@@ -174,10 +175,20 @@ impl Order {
     }
 }
 
-/// Deaths before births at one instant.
+/// Time, then deaths before births, then the stream: one number, so that comparing two is one step.
+type Rank = u128;
+
+/// Bits below the time.
+const TIME_SHIFT: u32 = 64;
+
 #[inline]
-fn rank(change: &Change, stream: usize) -> (Nanos, bool, usize) {
-    (change.time, change.birth.is_some(), stream)
+fn rank(change: &Change, stream: usize) -> Rank {
+    let births = u64::from(change.birth.is_some()) << 63;
+    Rank::from(change.time.0) << TIME_SHIFT | Rank::from(births | stream as u64)
+}
+
+fn stream_of(rank: Rank) -> usize {
+    (rank as u64 & RECORDS as u64) as usize
 }
 
 #[cfg(test)]

@@ -7,13 +7,13 @@ use prof::{BlockKind, Reader, ThreadIndex};
 fn changes(file: &[u8]) -> Result<Vec<(u64, u64, Option<u64>)>, Damage> {
     let mut order = Order::default();
     let mut changes = Vec::new();
-    let mut sink = |change: Change, _: &Origins| {
+    let mut sink = |change: &Change, _: &Origins| {
         changes.push((change.time.0, change.key & !SAMPLE_KEY, change.birth.map(|birth| birth.size)));
     };
     let mut reader = Reader::new(file).unwrap();
     while let Some(block) = reader.next_block().unwrap() {
         if block.kind == BlockKind::Events {
-            order.events(block.payload_offset, block.payload)?;
+            order.events(block.payload_offset, block.payload.to_vec())?;
             continue;
         }
         for record in block.records() {
@@ -107,7 +107,7 @@ fn frames_that_are_kept_belong_to_the_new_generation() {
     file.events(SECOND, &mut log);
     let mut reader = Reader::new(&file.0[..]).unwrap();
     let block = reader.next_block().unwrap().unwrap();
-    order.events(block.payload_offset, block.payload).unwrap();
+    order.events(block.payload_offset, block.payload.to_vec()).unwrap();
     let mut stacks = Vec::new();
     order.release(None, |change, _| stacks.extend(change.birth.map(|birth| birth.stack))).unwrap();
     let leaf = |stack| order.known.stacks.path(stack).map(|(_, site)| order.known.stacks.place(site)).next();

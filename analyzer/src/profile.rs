@@ -6,7 +6,7 @@ use prof::record::BadRecord;
 use prof::{BlockKind, Damage, Generation, Header, Lost, ModuleId, Nanos, ReadError, Reader, Record};
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ impl Profile {
     /// A reader of its first `limit` bytes.
     pub fn read(&self, limit: u64) -> Result<Reader<Box<dyn Read + '_>>, ReadError> {
         let source: Box<dyn Read> = match &self.source {
-            Source::File => Box::new(BufReader::with_capacity(256 << 10, open(&self.path)?).take(limit)),
+            Source::File => Box::new(open(&self.path)?.take(limit)),
             Source::Memory(bytes) => Box::new(bytes.take(limit)),
         };
         Reader::new(source)

@@ -1,7 +1,7 @@
 //! Runs a file's changes through the live set, and takes sums at the instants that were asked for.
 
 use crate::estimate::Estimate;
-use crate::live::{Allocated, Live, Peak, Sums};
+use crate::live::{Allocated, Live, Peak, SumsByStack};
 use crate::order::Order;
 use crate::profile::{Profile, Survey, damage_of};
 use crate::rows::Row;
@@ -9,7 +9,7 @@ use crate::stacks::{Stack, Stacks};
 use crate::stream::{Change, Origins};
 use crate::threads::Threads;
 use prof::read::What;
-use prof::{Block, BlockKind, Damage, Nanos, ReadError, Record, ThreadIndex};
+use prof::{Block, BlockKind, Damage, Nanos, ReadError, Record};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ pub struct Snapshot {
     /// When.
     pub at: Nanos,
     /// Live blocks by stack and thread.
-    pub sums: FxHashMap<(Stack, ThreadIndex), Sums>,
+    pub sums: SumsByStack,
     /// All live blocks.
     pub live: Estimate,
     /// Since the start, up to here.
@@ -90,14 +90,20 @@ pub fn replay(profile: &Profile, survey: &Survey, plan: &Plan) -> Result<Replaye
             Err(ReadError::Damaged(damage)) => break Some(damage),
             Err(other) => return Err(other),
         };
-        if let Err(damage) = take_in(&block, &mut order, &mut taker) {
+        let offset = block.payload_offset;
+        let taken = match block.kind {
+            BlockKind::Records => take_in(&block, &mut order, &mut taker),
+            BlockKind::Events => {
+                let buffer = order.buffer();
+                order.events(offset, reader.exchange(buffer))
+            }
+        };
+        if let Err(damage) = taken {
             break Some(damage);
         }
     };
     let damage = match damage {
-        None if !taker.is_done() => {
-            order.release(None, |change, origins| taker.apply(&change, origins)).err()
-        }
+        None if !taker.is_done() => order.release(None, |change, origins| taker.apply(change, origins)).err(),
         damage => damage,
     };
     taker.finish(&order.known.origins);
@@ -113,15 +119,13 @@ pub fn replay(profile: &Profile, survey: &Survey, plan: &Plan) -> Result<Replaye
     })
 }
 
+/// Takes in a block of records.
 fn take_in(block: &Block, order: &mut Order, taker: &mut Taker) -> Result<(), Damage> {
-    if block.kind == BlockKind::Events {
-        return order.events(block.payload_offset, block.payload);
-    }
     for record in block.records() {
         let record = record.map_err(|bad| damage_of(bad, block.payload_offset))?;
         match record {
             Record::Complete { time } => {
-                order.release(Some(time), |change, origins| taker.apply(&change, origins))?;
+                order.release(Some(time), |change, origins| taker.apply(change, origins))?;
                 taker.end_round(time, &order.known.origins);
             }
             Record::Folded { node, blocks, bytes } => {
@@ -141,6 +145,8 @@ fn take_in(block: &Block, order: &mut Order, taker: &mut Taker) -> Result<(), Da
 struct Taker<'a> {
     live: Live,
     instants: &'a [Instant],
+    /// Changes before it come before the first of the instants' ends; none do where there is no instant left.
+    next: Nanos,
     allocated_by_stack: FxHashMap<Stack, Allocated>,
     by_stack: bool,
     /// Samples that died young, since the last round.
@@ -153,8 +159,9 @@ struct Taker<'a> {
 impl<'a> Taker<'a> {
     fn new(plan: &'a Plan) -> Taker<'a> {
         Taker {
-            live: Live::default(),
+            live: Live::new(plan.instants.iter().map(|instant| instant.since)),
             instants: &plan.instants,
+            next: after_first(&plan.instants),
             allocated_by_stack: FxHashMap::default(),
             by_stack: plan.allocated_by_stack,
             folded: Vec::new(),
@@ -170,15 +177,11 @@ impl<'a> Taker<'a> {
 
     #[inline]
     fn apply(&mut self, change: &Change, origins: &Origins) {
-        match self.instants.first() {
-            None => return,
-            Some(instant) if instant.at < change.time => {
-                self.take_before(change.time, origins);
-                if self.is_done() {
-                    return;
-                }
+        if change.time >= self.next {
+            self.take_before(change.time, origins);
+            if self.is_done() {
+                return;
             }
-            Some(_) => {}
         }
         let weight = self.live.apply(change, origins);
         if self.by_stack
@@ -199,8 +202,9 @@ impl<'a> Taker<'a> {
     /// Takes the first instant's snapshot.
     fn take(&mut self, instant: Instant, origins: &Origins) {
         self.instants = self.instants.get(1..).unwrap_or(&[]);
+        self.next = after_first(self.instants);
         let sums = self.live.sums(instant.since, origins);
-        let live = sums.values().fold(Estimate::default(), |sum, sums| sum.plus(sums.live));
+        let live = sums.iter().fold(Estimate::default(), |sum, (_, sums)| sum.plus(sums.live));
         self.snapshots.push(Snapshot { at: instant.at, sums, live, allocated: self.live.allocated });
     }
 
@@ -230,4 +234,9 @@ impl<'a> Taker<'a> {
             self.take(*instant, origins);
         }
     }
+}
+
+/// The first time that lies after the first instant.
+fn after_first(instants: &[Instant]) -> Nanos {
+    Nanos(instants.first().map_or(0, |instant| instant.at.0.saturating_add(1)))
 }

@@ -5,7 +5,6 @@ use crate::live::Sums;
 use crate::replay::Snapshot;
 use crate::stacks::Stack;
 use prof::ThreadIndex;
-use rustc_hash::FxHashMap;
 use std::ops::AddAssign;
 
 /// What is known of a stack at both instants.
@@ -50,14 +49,22 @@ pub struct Row {
 
 /// The rows of one process that can show: those that changed between the instants.
 pub fn matched_rows(before: &Snapshot, after: &Snapshot) -> Vec<Row> {
-    let mut rows = FxHashMap::<_, Cells>::default();
-    for (key, sums) in &before.sums {
-        *rows.entry(*key).or_default() += cells_before(sums);
+    let mut rows = Vec::with_capacity(after.sums.len());
+    let (mut befores, mut afters) = (before.sums.iter().peekable(), after.sums.iter().peekable());
+    loop {
+        let key = match (befores.peek(), afters.peek()) {
+            (Some((before, _)), Some((after, _))) => *before.min(after),
+            (Some((key, _)), None) | (None, Some((key, _))) => *key,
+            (None, None) => break,
+        };
+        let mut cells = Cells::default();
+        let of_key = |(other, _): &&((Stack, ThreadIndex), Sums)| *other == key;
+        befores.next_if(of_key).into_iter().for_each(|(_, sums)| cells += cells_before(sums));
+        afters.next_if(of_key).into_iter().for_each(|(_, sums)| cells += cells_after(sums));
+        if !cells.retained.is_zero() || cells.before != cells.after {
+            rows.push((key, cells));
+        }
     }
-    for (key, sums) in &after.sums {
-        *rows.entry(*key).or_default() += cells_after(sums);
-    }
-    rows.retain(|_, cells| !cells.retained.is_zero() || cells.before != cells.after);
     sorted(rows.into_iter(), |cells| cells.retained.bytes.value)
 }
 

@@ -7,10 +7,11 @@ use prof::read::What;
 use prof::{Damage, Event, EventDecoder, Generation, Nanos, ThreadIndex, weight};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 
 /// Who allocated, and at which sampling interval.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Origin(u32);
+pub struct Origin(NonZeroU32);
 
 /// The origins of a file; there are about as many as threads.
 #[derive(Clone, Debug, Default)]
@@ -24,14 +25,14 @@ impl Origins {
     pub fn intern(&mut self, thread: ThreadIndex, interval: u64) -> Origin {
         *self.by_content.entry((thread, interval)).or_insert_with(|| {
             self.all.push((thread, interval));
-            Origin(self.all.len() as u32 - 1)
+            Origin(NonZeroU32::MIN.saturating_add(self.all.len() as u32 - 1))
         })
     }
 
     /// Thread and interval.
     #[inline]
     pub fn get(&self, origin: Origin) -> (ThreadIndex, u64) {
-        self.all.get(origin.0 as usize).copied().unwrap_or((ThreadIndex(0), 1))
+        self.all.get(origin.0.get() as usize - 1).copied().unwrap_or((ThreadIndex(0), 1))
     }
 }
 
@@ -68,8 +69,8 @@ pub struct Known {
     pub threads: Threads,
 }
 
-/// The payload of a block of events, without the stream's index.
-#[derive(Debug)]
+/// The payload of a block of events.
+#[derive(Debug, Default)]
 struct Chunk {
     /// In the file.
     offset: u64,
@@ -89,6 +90,8 @@ pub struct Stream {
     /// Where it has been said; else every allocation is recorded.
     interval: Option<u64>,
     origin: Option<Origin>,
+    /// What is being read, and what follows it.
+    chunk: Chunk,
     chunks: VecDeque<Chunk>,
     /// The next change, decoded.
     pub head: Option<Change>,
@@ -99,62 +102,79 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Takes in a block's payload from `offset` of the file on, copied into `bytes`.
-    pub fn push(&mut self, offset: u64, bytes: Vec<u8>) {
-        self.chunks.push_back(Chunk { offset, bytes, at: 0 });
+    /// Takes in a block's payload from `offset` of the file on, whose events start at `at`.
+    pub fn push(&mut self, offset: u64, bytes: Vec<u8>, at: usize) {
+        self.chunks.push_back(Chunk { offset, bytes, at });
     }
 
     /// Whether changes may be left.
     pub fn holds_any(&self) -> bool {
-        self.head.is_some() || self.second.is_some() || !self.chunks.is_empty()
+        let is_read = self.chunk.at == self.chunk.bytes.len() && self.chunks.is_empty();
+        self.head.is_some() || self.second.is_some() || !is_read
     }
 
     /// Decodes up to the next change, which becomes the head; buffers that are read go to `spare`.
     ///
     /// # Errors
     /// Where an event cannot be read.
-    #[inline]
+    #[inline(always)]
     pub fn advance(&mut self, known: &mut Known, spare: &mut Vec<Vec<u8>>) -> Result<(), Damage> {
         self.head = self.second.take();
         while self.head.is_none() {
-            let Some(chunk) = self.chunks.front_mut() else { break };
-            let mut input = chunk.bytes.get(chunk.at..).unwrap_or(&[]);
+            let mut input = self.chunk.bytes.get(self.chunk.at..).unwrap_or(&[]);
             let event = self.decoder.next(&mut input).map_err(|what| Damage::Corrupt {
-                offset: chunk.offset + chunk.at as u64,
+                offset: self.chunk.offset + self.chunk.at as u64,
                 what: What::Malformed(what),
             })?;
-            chunk.at = chunk.bytes.len() - input.len();
-            let Some(event) = event else {
-                spare.extend(self.chunks.pop_front().map(|mut chunk| {
-                    chunk.bytes.clear();
-                    chunk.bytes
-                }));
-                continue;
-            };
+            self.chunk.at = self.chunk.bytes.len() - input.len();
             match event {
-                Event::Alloc { key, stamp, size, kept } => {
+                Some(Event::Alloc { key, stamp, size, kept }) => {
                     let birth = Some(self.birth(size, kept, known));
                     self.head = Some(self.change(stamp, key, birth));
                 }
-                Event::Free { key, stamp } => self.head = Some(self.change(stamp, key, None)),
-                Event::Realloc { key, old_key, stamp, old_stamp, size, kept } => {
+                Some(Event::Free { key, stamp }) => self.head = Some(self.change(stamp, key, None)),
+                Some(Event::Realloc { key, old_key, stamp, old_stamp, size, kept }) => {
                     let birth = Some(self.birth(size, kept, known));
                     self.head = Some(self.change(old_stamp, old_key, None));
                     self.second = Some(self.change(stamp, key, birth));
                 }
-                Event::Interval(interval) => (self.interval, self.origin) = (Some(interval), None),
-                Event::Generation(generation) => {
-                    self.generation = generation;
-                    self.stacks.clear();
-                }
-                Event::Thread { thread, tid, stamp, name } => {
-                    (self.thread, self.origin) = (thread, None);
-                    known.threads.note(thread, tid, stamp, &name_text(&name));
-                }
-                Event::ThreadEnd { stamp } => known.threads.end(self.thread, stamp),
+                Some(statement) => self.note(&statement, known),
+                None if self.next_chunk(spare) => {}
+                None => break,
             }
         }
         Ok(())
+    }
+
+    /// Goes on with the next chunk, where there is one.
+    #[cold]
+    fn next_chunk(&mut self, spare: &mut Vec<Vec<u8>>) -> bool {
+        let next = self.chunks.pop_front();
+        let is_any = next.is_some();
+        let mut bytes = std::mem::replace(&mut self.chunk, next.unwrap_or_default()).bytes;
+        if bytes.capacity() > 0 {
+            bytes.clear();
+            spare.push(bytes);
+        }
+        is_any
+    }
+
+    /// Takes in what is not a change.
+    #[cold]
+    fn note(&mut self, statement: &Event, known: &mut Known) {
+        match *statement {
+            Event::Interval(interval) => (self.interval, self.origin) = (Some(interval), None),
+            Event::Generation(generation) => {
+                self.generation = generation;
+                self.stacks.clear();
+            }
+            Event::Thread { thread, tid, stamp, ref name } => {
+                (self.thread, self.origin) = (thread, None);
+                known.threads.note(thread, tid, stamp, &name_text(name));
+            }
+            Event::ThreadEnd { stamp } => known.threads.end(self.thread, stamp),
+            Event::Alloc { .. } | Event::Free { .. } | Event::Realloc { .. } => {}
+        }
     }
 
     #[inline]
@@ -163,7 +183,7 @@ impl Stream {
         Change { time: self.time, key, birth }
     }
 
-    #[inline]
+    #[inline(always)]
     fn birth(&mut self, size: u64, kept: usize, known: &mut Known) -> Birth {
         self.stacks.truncate(kept);
         let mut stack = self.stacks.last().copied().unwrap_or(Stack::EMPTY);

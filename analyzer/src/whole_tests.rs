@@ -139,7 +139,7 @@ proptest! {
             prop_assert_eq!(snapshot.live.blocks.value, truth.len() as f64);
             let since = snapshot.at.0 / 2;
             let young = truth.values().filter(|(born, ..)| *born > since).map(|(_, size, _)| size);
-            let sum: f64 = snapshot.sums.values().map(|sums| sums.young.bytes.value).sum();
+            let sum: f64 = snapshot.sums.iter().map(|(_, sums)| sums.young.bytes.value).sum();
             prop_assert_eq!(sum, young.sum::<u64>() as f64);
             peak = peak.max(bytes as f64);
         }
