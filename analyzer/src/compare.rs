@@ -24,6 +24,8 @@ pub struct Input {
     pub survey: Survey,
     /// When.
     pub at: Nanos,
+    /// The instant as it was typed.
+    typed: At,
 }
 
 /// Why there is no result.
@@ -53,6 +55,13 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+impl Error {
+    /// Whether a file turned out to be less sound than its survey took it for.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Error::Read(_, ReadError::Damaged(_)))
+    }
+}
+
 impl Input {
     /// Surveys a file and finds the instant in it.
     ///
@@ -68,18 +77,33 @@ impl Input {
     /// As `open`.
     pub fn find(profile: Profile, at: &At) -> Result<Input, Error> {
         let failed = |error| Error::Read(profile.path().to_owned(), error);
-        let survey = profile.survey().map_err(failed)?;
-        let at = Input::resolve(&profile, &survey, at)?;
-        Ok(Input { profile, survey, at })
+        let mut survey = profile.skim().map_err(failed)?;
+        let mut found = Input::resolve(&profile, &survey, at);
+        if found.as_ref().is_err_and(Error::is_damage) {
+            survey = profile.survey().map_err(failed)?;
+            found = Input::resolve(&profile, &survey, at);
+        }
+        Ok(Input { at: found?, profile, survey, typed: at.clone() })
+    }
+
+    /// The same instant, after every block has been checked.
+    ///
+    /// # Errors
+    /// As [`open`](Input::open).
+    pub fn checked(&self) -> Result<Input, Error> {
+        let survey =
+            self.profile.survey().map_err(|error| Error::Read(self.profile.path().to_owned(), error))?;
+        let at = Input::resolve(&self.profile, &survey, &self.typed)?;
+        Ok(Input { profile: self.profile.clone(), survey, at, typed: self.typed.clone() })
     }
 
     /// The same file at another instant.
     ///
     /// # Errors
     /// Where the file does not have the instant.
-    pub fn moved(&self, at: &At) -> Result<Input, Error> {
-        let at = Input::resolve(&self.profile, &self.survey, at)?;
-        Ok(Input { at, ..self.clone() })
+    pub fn moved(&self, typed: &At) -> Result<Input, Error> {
+        let at = Input::resolve(&self.profile, &self.survey, typed)?;
+        Ok(Input { at, typed: typed.clone(), ..self.clone() })
     }
 
     fn resolve(profile: &Profile, survey: &Survey, at: &At) -> Result<Nanos, Error> {
@@ -164,6 +188,20 @@ pub struct Comparison {
 /// # Errors
 /// Where a file cannot be read any more, or the instants of one process are in the wrong order.
 pub fn compare(
+    before: &Input,
+    after: &Input,
+    lookup: &Lookup,
+    mut progress: impl FnMut(Progress),
+) -> Result<Comparison, Error> {
+    match compare_surveyed(before, after, lookup, &mut progress) {
+        Err(error) if error.is_damage() => {
+            compare_surveyed(&before.checked()?, &after.checked()?, lookup, progress)
+        }
+        result => result,
+    }
+}
+
+fn compare_surveyed(
     before: &Input,
     after: &Input,
     lookup: &Lookup,

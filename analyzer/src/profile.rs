@@ -2,11 +2,12 @@
 
 use crate::threads::Threads;
 use crate::units::Bytes;
+use prof::read::What;
 use prof::record::BadRecord;
 use prof::{BlockKind, Damage, Generation, Header, Lost, ModuleId, Nanos, ReadError, Reader, Record};
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,12 +41,15 @@ impl Profile {
     }
 
     /// A reader of its first `limit` bytes.
-    pub fn read(&self, limit: u64) -> Result<Reader<Box<dyn Read + '_>>, ReadError> {
-        let source: Box<dyn Read> = match &self.source {
-            Source::File => Box::new(open(&self.path)?.take(limit)),
-            Source::Memory(bytes) => Box::new(bytes.take(limit)),
-        };
-        Reader::new(source)
+    pub fn read(&self, limit: u64) -> Result<Reader<impl Read + '_>, ReadError> {
+        Reader::new(self.open()?.take(limit))
+    }
+
+    fn open(&self) -> io::Result<Box<dyn ReadSeek + '_>> {
+        Ok(match &self.source {
+            Source::File => Box::new(open(&self.path)?),
+            Source::Memory(bytes) => Box::new(Cursor::new(&bytes[..])),
+        })
     }
 
     /// Reads everything except the events themselves.
@@ -53,16 +57,29 @@ impl Profile {
     /// # Errors
     /// Where nothing can be read. Damage after the first sound record is not an error but a fact of the survey.
     pub fn survey(&self) -> Result<Survey, ReadError> {
-        let mut reader = self.read(u64::MAX)?;
-        let mut survey = Survey::new(reader.header());
+        self.survey_how(true)
+    }
+
+    /// As [`survey`](Self::survey), but passes over the events: that their blocks are sound is found out when they
+    /// are read.
+    ///
+    /// # Errors
+    /// As `survey`.
+    pub fn skim(&self) -> Result<Survey, ReadError> {
+        self.survey_how(false)
+    }
+
+    fn survey_how(&self, is_checked: bool) -> Result<Survey, ReadError> {
+        let mut reader = Reader::new(self.open()?)?;
+        let mut survey = Survey::new(reader.header(), is_checked);
         let damage = loop {
-            match reader.next_block() {
+            match if is_checked { reader.next_block() } else { reader.next_records() } {
                 Ok(Some(block)) => {
                     survey.blocks += 1;
                     survey.last_block = block.time;
-                    survey.sound_bytes = block.payload_offset + block.payload.len() as u64;
+                    survey.sound_bytes = block.payload_offset + block.payload_len;
                     if block.kind == BlockKind::Events {
-                        survey.event_bytes += block.payload.len() as u64;
+                        survey.event_bytes += block.payload_len;
                         continue;
                     }
                     let bad = block.records().find_map(|record| match record {
@@ -89,6 +106,11 @@ impl Profile {
     }
 }
 
+/// Any source of bytes.
+trait ReadSeek: Read + Seek {}
+
+impl<T: Read + Seek> ReadSeek for T {}
+
 /// A directory opens, and only fails when it is read: said here already.
 fn open(path: &Path) -> io::Result<File> {
     let file = File::open(path)?;
@@ -101,8 +123,8 @@ fn open(path: &Path) -> io::Result<File> {
 /// A bad record as damage of the file.
 pub fn damage_of(bad: BadRecord, payload_offset: u64) -> Damage {
     let what = match bad.unknown_kind {
-        Some(kind) => prof::read::What::RecordKind(kind),
-        None => prof::read::What::Malformed("malformed record"),
+        Some(kind) => What::RecordKind(kind),
+        None => What::Malformed("malformed record"),
     };
     Damage::Corrupt { offset: payload_offset + bad.at as u64, what }
 }
@@ -125,6 +147,8 @@ pub struct Image {
 pub struct Survey {
     /// Version and run id.
     pub header: Header,
+    /// Whether every block was read, or those of events passed over.
+    is_checked: bool,
     /// Key and value, in the order of the file.
     pub facts: Vec<(String, String)>,
     /// Named instants, in the order of the file.
@@ -209,9 +233,10 @@ pub struct Records {
 }
 
 impl Survey {
-    fn new(header: Header) -> Survey {
+    fn new(header: Header, is_checked: bool) -> Survey {
         Survey {
             header,
+            is_checked,
             facts: Vec::new(),
             marks: Vec::new(),
             threads: Threads::default(),
@@ -232,6 +257,11 @@ impl Survey {
     /// Whether the file states nothing.
     fn is_empty(&self) -> bool {
         self.records.all == 0 && self.event_bytes == 0
+    }
+
+    /// Whether the file turns out to be less than the survey took for sound.
+    pub fn is_refuted_by(&self, damage: Damage) -> bool {
+        !self.is_checked && matches!(damage, Damage::Corrupt { what: What::Checksum, .. })
     }
 
     /// The last instant of which everything is in the file.

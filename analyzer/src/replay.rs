@@ -75,7 +75,8 @@ impl Replayed {
 /// Reads the file up to the plan's last instant.
 ///
 /// # Errors
-/// Where the file cannot be opened or its header cannot be read any more; what can be read is used.
+/// Where the file cannot be opened or its header cannot be read any more; what can be read is used. And where a block
+/// is damaged that a survey has passed over: the survey's end is not the file's then.
 pub fn replay(profile: &Profile, survey: &Survey, plan: &Plan) -> Result<Replayed, ReadError> {
     let mut reader = profile.read(survey.sound_bytes)?;
     let mut order = Order::default();
@@ -87,7 +88,7 @@ pub fn replay(profile: &Profile, survey: &Survey, plan: &Plan) -> Result<Replaye
         let block = match reader.next_block() {
             Ok(Some(block)) => block,
             Ok(None) => break None,
-            Err(ReadError::Damaged(damage)) => break Some(damage),
+            Err(ReadError::Damaged(damage)) if !survey.is_refuted_by(damage) => break Some(damage),
             Err(other) => return Err(other),
         };
         let offset = block.payload_offset;

@@ -43,6 +43,18 @@ pub fn weigh(
     input: &Input,
     value: Value,
     lookup: &Lookup,
+    mut progress: impl FnMut(Progress),
+) -> Result<Weighed, Error> {
+    match weigh_surveyed(input, value, lookup, &mut progress) {
+        Err(error) if error.is_damage() => weigh_surveyed(&input.checked()?, value, lookup, progress),
+        result => result,
+    }
+}
+
+fn weigh_surveyed(
+    input: &Input,
+    value: Value,
+    lookup: &Lookup,
     progress: impl FnMut(Progress),
 ) -> Result<Weighed, Error> {
     let failed = |error| Error::Read(input.profile.path().to_owned(), error);

@@ -1,10 +1,10 @@
 //! Reads a stream block by block, in bounded memory.
 
-use crate::block::{self, BlockKind};
+use crate::block::{self, BlockKind, Frame};
 use crate::header::{self, Header};
 use crate::{Nanos, Records};
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 
 /// Where and why reading stopped before the end of the data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,7 +115,9 @@ pub struct Block<'a> {
     pub time: Nanos,
     /// Where its payload starts in the file, in bytes.
     pub payload_offset: u64,
-    /// The content.
+    /// Bytes of its payload in the file.
+    pub payload_len: u64,
+    /// The content, where it has been read.
     pub payload: &'a [u8],
 }
 
@@ -172,38 +174,90 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// Where the source fails or the data is damaged. There is no reading on after that.
     pub fn next_block(&mut self) -> Result<Option<Block<'_>>, ReadError> {
+        match self.frame()? {
+            Some((bytes, frame)) => self.checked(&bytes, &frame).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads the payload that belongs to a frame.
+    fn checked(&mut self, bytes: &[u8; block::FRAME_LEN], frame: &Frame) -> Result<Block<'_>, ReadError> {
         let offset = self.offset;
-        let cut = |bytes: usize| ReadError::Damaged(Damage::Cut { offset, bytes: bytes as u64 });
+        let corrupt = |what| ReadError::Damaged(Damage::Corrupt { offset, what });
+        self.payload.clear();
+        self.payload.reserve_exact(frame.len);
+        let got = (&mut self.source).take(frame.len as u64).read_to_end(&mut self.payload)?;
+        if got < frame.len {
+            let bytes = (block::FRAME_LEN + got) as u64;
+            return Err(ReadError::Damaged(Damage::Cut { offset, bytes }));
+        }
+        if block::checksum(bytes, &self.payload) != frame.crc {
+            return Err(corrupt(What::Checksum));
+        }
+        let kind = BlockKind::from_code(frame.kind).ok_or(corrupt(What::BlockKind(frame.kind)))?;
+        Ok(self.block(kind, frame))
+    }
+
+    /// Reads the next block's frame; `None` where the data ends before it.
+    fn frame(&mut self) -> Result<Option<([u8; block::FRAME_LEN], Frame)>, ReadError> {
+        let offset = self.offset;
         let corrupt = |what| ReadError::Damaged(Damage::Corrupt { offset, what });
         let mut bytes = [0; block::FRAME_LEN];
         match fill(&mut self.source, &mut bytes)? {
             0 => return Ok(None),
             block::FRAME_LEN => {}
-            n if bytes[..n.min(4)] == block::SYNC[..n.min(4)] => return Err(cut(n)),
+            n if bytes[..n.min(4)] == block::SYNC[..n.min(4)] => {
+                return Err(ReadError::Damaged(Damage::Cut { offset, bytes: n as u64 }));
+            }
             _ => return Err(corrupt(What::Sync)),
         }
         let frame = block::parse(&bytes).ok_or(corrupt(What::Sync))?;
         if frame.len > block::MAX_PAYLOAD {
             return Err(corrupt(What::Length(frame.len as u64)));
         }
-        self.payload.clear();
-        self.payload.reserve_exact(frame.len);
-        let got = (&mut self.source).take(frame.len as u64).read_to_end(&mut self.payload)?;
-        if got < frame.len {
-            return Err(cut(block::FRAME_LEN + got));
-        }
-        if block::checksum(&bytes, &self.payload) != frame.crc {
-            return Err(corrupt(What::Checksum));
-        }
-        let kind = BlockKind::from_code(frame.kind).ok_or(corrupt(What::BlockKind(frame.kind)))?;
-        let payload_offset = offset + block::FRAME_LEN as u64;
+        Ok(Some((bytes, frame)))
+    }
+
+    /// The block whose payload has been read, or passed over.
+    fn block(&mut self, kind: BlockKind, frame: &Frame) -> Block<'_> {
+        let payload_offset = self.offset + block::FRAME_LEN as u64;
         self.offset = payload_offset + frame.len as u64;
-        Ok(Some(Block { kind, time: frame.time, payload_offset, payload: &self.payload }))
+        Block {
+            kind,
+            time: frame.time,
+            payload_offset,
+            payload_len: frame.len as u64,
+            payload: &self.payload,
+        }
     }
 
     /// Gives away the last block's payload, and goes on with `buffer`.
     pub fn exchange(&mut self, buffer: Vec<u8>) -> Vec<u8> {
         std::mem::replace(&mut self.payload, buffer)
+    }
+}
+
+impl<R: Read + Seek> Reader<R> {
+    /// As [`next_block`](Self::next_block), but passes over the payload of a block of events: it is empty then, and
+    /// its checksum not compared. [`offset`](Self::offset) counts it as read.
+    ///
+    /// # Errors
+    /// As `next_block`.
+    pub fn next_records(&mut self) -> Result<Option<Block<'_>>, ReadError> {
+        let offset = self.offset;
+        let Some((bytes, frame)) = self.frame()? else { return Ok(None) };
+        if BlockKind::from_code(frame.kind) != Some(BlockKind::Events) {
+            return self.checked(&bytes, &frame).map(Some);
+        }
+        self.payload.clear();
+        let end = offset + (block::FRAME_LEN + frame.len) as u64;
+        // The last byte must be there.
+        self.source.seek(SeekFrom::Start(end - 1))?;
+        if fill(&mut self.source, &mut [0])? == 0 {
+            let bytes = self.source.seek(SeekFrom::End(0))?.saturating_sub(offset);
+            return Err(ReadError::Damaged(Damage::Cut { offset, bytes }));
+        }
+        Ok(Some(self.block(BlockKind::Events, &frame)))
     }
 }
 
@@ -269,6 +323,37 @@ mod tests {
                     assert_eq!(offset + bytes, len as u64);
                 }
                 Err(other) => panic!("prefix of {len} bytes: {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn passing_over_events_finds_the_same_blocks_and_the_same_end() {
+        let mut file = sample_file();
+        for i in 4..7u64 {
+            block::write(&mut file, BlockKind::Events, Nanos(i), &vec![i as u8; i as usize * 7]);
+            let mut records = RecordWriter::new(Nanos(i));
+            records.push(&Record::Complete { time: Nanos(i) });
+            block::write(&mut file, BlockKind::Records, Nanos(i), records.payload());
+        }
+        for len in header::LEN..=file.len() {
+            let mut whole = Reader::new(&file[..len]).unwrap();
+            let mut passing = Reader::new(io::Cursor::new(&file[..len])).unwrap();
+            loop {
+                match (whole.next_block(), passing.next_records()) {
+                    (Ok(Some(a)), Ok(Some(b))) => {
+                        assert_eq!((a.kind, a.time, a.payload_offset), (b.kind, b.time, b.payload_offset));
+                        let expected = if a.kind == BlockKind::Events { &[] } else { a.payload };
+                        assert_eq!(b.payload, expected);
+                    }
+                    (Ok(None), Ok(None)) => break,
+                    (Err(a), Err(b)) => {
+                        assert_eq!(a.to_string(), b.to_string());
+                        break;
+                    }
+                    (a, b) => panic!("prefix of {len} bytes: {a:?}, {b:?}"),
+                }
+                assert_eq!(whole.offset(), passing.offset());
             }
         }
     }

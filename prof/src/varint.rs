@@ -56,7 +56,7 @@ pub fn take_long(input: &mut &[u8]) -> Option<u64> {
     let pairs = (bytes & 0x007f_007f_007f_007f) | (bytes & 0x7f00_7f00_7f00_7f00) >> 1;
     let fours = (pairs & 0x0000_3fff_0000_3fff) | (pairs & 0x3fff_0000_3fff_0000) >> 2;
     let value = (fours & 0x0fff_ffff) | (fours & 0x0fff_ffff_0000_0000) >> 4;
-    *input = input.get(topmost.trailing_zeros() as usize / 8 + 1..)?;
+    *input = input.get(ends.trailing_zeros() as usize / 8 + 1..)?;
     Some(value)
 }
 

@@ -67,8 +67,10 @@ fn write_to(path: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> io::Resul
     }
 }
 
-/// As JSON, with a line end.
+/// As JSON, with a line end. Its many small pieces go through a buffer whose type is known here.
 fn write_json(value: &impl serde::Serialize, out: &mut dyn Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, value)?;
-    writeln!(out)
+    let mut buffer = BufWriter::with_capacity(64 << 10, out);
+    serde_json::to_writer_pretty(&mut buffer, value)?;
+    writeln!(buffer)?;
+    buffer.flush()
 }
