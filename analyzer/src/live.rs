@@ -134,7 +134,8 @@ impl Live {
         let young = self.cohorts.after(since);
         // Stacks are numbered: of each the place of its last row, of each row that of the stack's row before.
         let mut last_of = Vec::<u32>::new();
-        let mut rows: Vec<(u32, ((Stack, ThreadIndex), Sums))> = Vec::new();
+        let mut before = Vec::<u32>::new();
+        let mut sums = SumsByStack::new();
         for block in self.blocks.iter() {
             let (thread, interval) = origins.get(block.origin);
             let stack = block.stack.number();
@@ -143,23 +144,20 @@ impl Live {
             }
             let Some(last) = last_of.get_mut(stack) else { continue };
             let mut at = *last;
-            while let Some((before, ((_, of), _))) = rows.get(at as usize)
-                && *of != thread
-            {
-                at = *before;
+            while sums.get(at as usize).is_some_and(|((_, other), _)| *other != thread) {
+                at = before.get(at as usize).copied().unwrap_or(NONE);
             }
             if at == NONE {
-                at = rows.len() as u32;
-                rows.push((std::mem::replace(last, at), ((block.stack, thread), Sums::default())));
+                at = sums.len() as u32;
+                sums.push(((block.stack, thread), Sums::default()));
+                before.push(std::mem::replace(last, at));
             }
-            let Some((_, (_, sum))) = rows.get_mut(at as usize) else { continue };
+            let Some((_, sum)) = sums.get_mut(at as usize) else { continue };
             sum.live.add(block.size, interval);
             if block.cohort >= young {
                 sum.young.add(block.size, interval);
             }
         }
-        drop(last_of);
-        let mut sums: SumsByStack = rows.into_iter().map(|(_, row)| row).collect();
         sums.sort_unstable_by_key(|(key, _)| *key);
         sums
     }
@@ -218,7 +216,11 @@ impl Cohorts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stacks::Stacks;
     use crate::stream::Birth;
+    use prof::Generation;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     /// Applies (time, key, size), `None` where a block dies; `u64::MAX` as a key ends a round.
     fn applied(changes: &[(u64, u64, Option<u64>)]) -> Live {
@@ -236,6 +238,29 @@ mod tests {
         let sum: f64 = live.sums(Nanos(0), &origins).iter().map(|(_, sums)| sums.live.bytes.value).sum();
         assert_eq!(sum, live.bytes);
         live
+    }
+
+    proptest! {
+        #[test]
+        fn sums_are_of_the_blocks_of_a_stack_and_a_thread(
+            births in prop::collection::vec((0..6u64, 0..4u32, 0..1000u64, 0..100u64), 0..200), since in 0..100u64
+        ) {
+            let (mut stacks, mut origins) = (Stacks::default(), Origins::default());
+            let mut live = Live::new([Nanos(since), Nanos(50)].into_iter());
+            let mut model = BTreeMap::<_, Sums>::new();
+            for (key, &(address, thread, size, time)) in births.iter().enumerate() {
+                let stack = stacks.push(Stack::EMPTY, address, Generation(0));
+                let thread = ThreadIndex(thread);
+                let birth = Some(Birth { size, stack, origin: origins.intern(thread, 1) });
+                live.apply(&Change { time: Nanos(time), key: key as u64, birth }, &origins);
+                let sums = model.entry((stack, thread)).or_default();
+                sums.live.add(size, 1);
+                if time > since {
+                    sums.young.add(size, 1);
+                }
+            }
+            prop_assert_eq!(live.sums(Nanos(since), &origins), Vec::from_iter(model));
+        }
     }
 
     #[test]

@@ -263,6 +263,8 @@ mod tests {
     use super::*;
     use prof::ModuleId;
     use prof::record::Identity;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
 
     fn add(stacks: &mut Stacks, id: u32, first: u32, start: u64) {
         let ranges = [(start, 0x1000)];
@@ -271,6 +273,32 @@ mod tests {
 
     fn places(stacks: &Stacks, stack: Stack) -> Vec<Place> {
         stacks.path(stack).map(|(_, site)| stacks.place(site)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn is_a_map_of_parent_and_address(
+            // Few addresses under any parent, or many under few: both make first, recent and other children.
+            acts in prop::collection::vec((0..40usize, prop_oneof![0..4u64, 0..300u64], 0..3u32), 0..2000)
+        ) {
+            let mut stacks = Stacks::default();
+            let mut model = HashMap::new();
+            let mut all = vec![Stack::EMPTY];
+            for (parent, address, generation) in acts {
+                // In every generation the same modules: none.
+                let parent = all[parent * (all.len() - 1) / 40];
+                let stack = stacks.push(parent, address, Generation(generation));
+                prop_assert_eq!(*model.entry((parent, address)).or_insert(stack), stack);
+                if stack.number() == all.len() {
+                    all.push(stack);
+                }
+                prop_assert_eq!(stacks.len(), all.len() - 1);
+                prop_assert_eq!(stacks.len(), model.len());
+                let mut path = stacks.path(stack);
+                prop_assert_eq!(path.next().map(|(node, _)| node), Some(stack));
+                prop_assert_eq!(path.next().map_or(Stack::EMPTY, |(node, _)| node), parent);
+            }
+        }
     }
 
     #[test]
