@@ -1,7 +1,7 @@
 //! The table of live blocks, by key.
 //!
-//! A block takes 25 bytes, and those of its share in the table's free places: what a table entry has room for is what decides how many
-//! live blocks fit in memory.
+//! A block takes 25 bytes and its share of the table's free places. That is what a live set costs, so what a block was
+//! born after is kept as a small number and not as its time.
 
 use crate::stacks::Stack;
 use crate::stream::Origin;

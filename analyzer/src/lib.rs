@@ -10,8 +10,9 @@
 //! stream    one stream's bytes               → its changes of the live set, with their stacks
 //! order     blocks of many streams           → their changes, in the order in which they happened
 //! stacks    addresses                       → nodes of a tree, each with its module
+//! blocks    keys                            → live blocks
 //! live      changes                         → live blocks, and their sums by stack
-//! replay    the three above, over a file    → snapshots at instants
+//! replay    the four above, over a file     → snapshots at instants
 //! rows      snapshots                       → what is known of each stack and thread
 //! symbols   the stacks that are left        → frames, through symbolize
 //! calltree  rows and frames                 → stacks merged by symbol
@@ -19,7 +20,8 @@
 //! output    growth or tree                  → table, SVG, folded text, JSON
 //! ```
 //!
-//! [`compare`] and [`weigh`] run the whole line, the first for two instants and the second for one.
+//! [`input`] is a surveyed file with its instant. [`compare`] and [`weigh`] run the whole line, the first for two
+//! instants and the second for one.
 #![deny(unsafe_code)]
 
 pub mod units;
@@ -41,6 +43,7 @@ pub mod names;
 pub mod symbols;
 pub mod calltree;
 pub mod growth;
+pub mod input;
 pub mod compare;
 pub mod weigh;
 pub mod output;

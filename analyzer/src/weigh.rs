@@ -1,7 +1,8 @@
 //! One instant: from a file to the stacks that are live, or have allocated.
 
 use crate::calltree::CallTree;
-use crate::compare::{Error, Input, file_warnings, missing_warning};
+use crate::compare::{Error, file_warnings, missing_warning};
+use crate::input::Input;
 use crate::live::Allocated;
 use crate::replay::{Instant, Plan, replay};
 use crate::rows::{Row, cells_after, rows};

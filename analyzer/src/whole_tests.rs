@@ -1,7 +1,8 @@
 //! The whole line, from bytes to growth, against histories of which the truth is known.
 
 use crate::census::Census;
-use crate::compare::{Comparison, Input, compare};
+use crate::compare::{Comparison, compare};
+use crate::input::Input;
 use crate::instant::At;
 use crate::names::Style;
 use crate::output::{folded, json, table};

@@ -4,7 +4,8 @@
 //! one byte, length in two, time in eight, content), which are framed here.
 #![no_main]
 
-use analyzer::compare::{Input, compare};
+use analyzer::compare::compare;
+use analyzer::input::Input;
 use analyzer::instant::At;
 use analyzer::names::Style;
 use analyzer::output::{folded, json, table};

@@ -8,7 +8,7 @@ mod export;
 mod info;
 
 use crate::cli::{Cli, Command, Symbols};
-use analyzer::compare::Input;
+use analyzer::input::Input;
 use analyzer::instant::Target;
 use analyzer::symbolize;
 use analyzer::symbols::Lookup;

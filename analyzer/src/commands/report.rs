@@ -3,7 +3,8 @@
 use super::{lookup, width, write_json, write_to};
 use crate::cli::Report;
 use crate::message::{self, SymbolBar};
-use analyzer::compare::{Comparison, Input, compare};
+use analyzer::compare::{Comparison, compare};
+use analyzer::input::Input;
 use analyzer::instant::{At, Target};
 use analyzer::output::table::Extent;
 use analyzer::output::{json, table};

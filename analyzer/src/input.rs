@@ -1,0 +1,103 @@
+//! A file that has been surveyed, and an instant of it: what every comparison starts from.
+
+use crate::compare::{Error, Side};
+use crate::estimate::Estimate;
+use crate::instant::{At, InstantError, Target};
+use crate::profile::{Profile, Survey};
+use crate::replay::{Instant, Plan, Replayed, replay};
+use crate::units::Seconds;
+use prof::{Nanos, ReadError};
+
+/// A file that has been surveyed, and an instant of it.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Where to read.
+    pub profile: Profile,
+    /// What it says about itself.
+    pub survey: Survey,
+    /// When.
+    pub at: Nanos,
+    /// The instant as it was typed.
+    typed: At,
+}
+
+impl Input {
+    /// Surveys a file and finds the instant in it.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or does not have the instant.
+    pub fn open(target: &Target) -> Result<Input, Error> {
+        Input::find(Profile::at(&target.path), &target.at)
+    }
+
+    /// As [`open`](Input::open), of any source of bytes.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn find(profile: Profile, at: &At) -> Result<Input, Error> {
+        let failed = |error| Error::Read(profile.path().to_owned(), error);
+        let mut survey = profile.skim().map_err(failed)?;
+        let mut found = Input::resolve(&profile, &survey, at);
+        if found.as_ref().is_err_and(Error::is_damage) {
+            survey = profile.survey().map_err(failed)?;
+            found = Input::resolve(&profile, &survey, at);
+        }
+        Ok(Input { at: found?, profile, survey, typed: at.clone() })
+    }
+
+    /// The same instant, after every block has been checked.
+    ///
+    /// # Errors
+    /// As [`open`](Input::open).
+    pub fn checked(&self) -> Result<Input, Error> {
+        let survey =
+            self.profile.survey().map_err(|error| Error::Read(self.profile.path().to_owned(), error))?;
+        let at = Input::resolve(&self.profile, &survey, &self.typed)?;
+        Ok(Input { profile: self.profile.clone(), survey, at, typed: self.typed.clone() })
+    }
+
+    /// The same file at another instant.
+    ///
+    /// # Errors
+    /// Where the file does not have the instant.
+    pub fn moved(&self, typed: &At) -> Result<Input, Error> {
+        let at = Input::resolve(&self.profile, &self.survey, typed)?;
+        Ok(Input { at, typed: typed.clone(), ..self.clone() })
+    }
+
+    fn resolve(profile: &Profile, survey: &Survey, at: &At) -> Result<Nanos, Error> {
+        let path = || profile.path().to_owned();
+        let peak = || {
+            let instants = vec![Instant { at: survey.end(), since: Nanos(0) }];
+            let plan = Plan { instants, ..Plan::default() };
+            let replayed = replay(profile, survey, &plan).map_err(Failed::Read)?;
+            Ok(replayed.peak.time)
+        };
+        at.resolve(survey, peak).map_err(|error| match error {
+            Failed::Read(error) => Error::Read(path(), error),
+            Failed::Instant(error) => Error::Instant(path(), error),
+        })
+    }
+
+    pub(crate) fn replay(&self, instants: &[Instant]) -> Result<Replayed, Error> {
+        let plan = Plan { instants: instants.to_vec(), ..Plan::default() };
+        replay(&self.profile, &self.survey, &plan)
+            .map_err(|error| Error::Read(self.profile.path().to_owned(), error))
+    }
+
+    pub(crate) fn side(&self, live: Estimate) -> Side {
+        let at = Seconds(self.survey.seconds(self.at));
+        Side { path: self.profile.path().to_owned(), at, live_bytes: live.bytes.value }
+    }
+}
+
+enum Failed {
+    Read(ReadError),
+    Instant(InstantError),
+}
+
+impl From<InstantError> for Failed {
+    fn from(error: InstantError) -> Failed {
+        Failed::Instant(error)
+    }
+}
