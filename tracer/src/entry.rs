@@ -8,13 +8,13 @@
 //! libraries later that bring their own, out of reach of `RTLD_NEXT`, and that may be unloaded again: for them the
 //! operators here allocate with `malloc`, and only a failure is left to the caller's own operator.
 
-use crate::early;
-use crate::unwind::objects;
-use crate::x86_64::hooks::{
+use crate::arch::hooks::{
     allocate, allocate_aligned, allocate_zeroed, find_first, forward, own_new, reallocate, reallocate_array,
     release,
 };
-use crate::x86_64::local::as_own;
+use crate::early;
+use crate::local::as_own;
+use crate::unwind::objects;
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering::*};
 
@@ -65,7 +65,7 @@ macro_rules! name {
 }
 
 macro_rules! hook {
-    (allocate $size:literal, $symbol:ident) => { allocate!($symbol, super::real::$symbol, $size, cfg_attr(not(test), unsafe(no_mangle))); };
+    (allocate $size:ident, $symbol:ident) => { allocate!($symbol, super::real::$symbol, $size, cfg_attr(not(test), unsafe(no_mangle))); };
     (zeroed, $symbol:ident) => { allocate_zeroed!($symbol, super::real::$symbol, cfg_attr(not(test), unsafe(no_mangle))); };
     (aligned, $symbol:ident) => { allocate_aligned!($symbol, super::real::$symbol, cfg_attr(not(test), unsafe(no_mangle))); };
     (reallocate, $symbol:ident) => { reallocate!($symbol, super::real::$symbol, cfg_attr(not(test), unsafe(no_mangle))); };
@@ -103,21 +103,21 @@ macro_rules! entries {
 }
 
 entries! {
-    malloc:             [allocate "rdi"], early::malloc;
-    calloc:             [zeroed],         early::calloc;
-    realloc:            [reallocate],     early::realloc;
-    posix_memalign:     [aligned],        early::posix_memalign;
-    aligned_alloc:      [allocate "rsi"], early::memalign, or memalign;
-    memalign:           [allocate "rsi"], early::memalign;
-    valloc:             [allocate "rdi"], early::valloc;
-    pvalloc:            [allocate "rdi"], early::valloc, or valloc;
-    free:               [release],        early::free;
-    cfree:              [release],        early::free, or free;
-    free_sized:         [release],        early::free, or free;
-    free_aligned_sized: [release],        early::free, or free;
-    malloc_usable_size: [elsewhere],      early::usable_size;
-    pthread_create:     [elsewhere],      early::unavailable;
-    dlclose:            [elsewhere],      early::unavailable;
+    malloc:             [allocate first],  early::malloc;
+    calloc:             [zeroed],          early::calloc;
+    realloc:            [reallocate],      early::realloc;
+    posix_memalign:     [aligned],         early::posix_memalign;
+    aligned_alloc:      [allocate second], early::memalign, or memalign;
+    memalign:           [allocate second], early::memalign;
+    valloc:             [allocate first],  early::valloc;
+    pvalloc:            [allocate first],  early::valloc, or valloc;
+    free:               [release],         early::free;
+    cfree:              [release],         early::free, or free;
+    free_sized:         [release],         early::free, or free;
+    free_aligned_sized: [release],         early::free, or free;
+    malloc_usable_size: [elsewhere],       early::usable_size;
+    pthread_create:     [elsewhere],       early::unavailable;
+    dlclose:            [elsewhere],       early::unavailable;
 }
 
 /// Written out where they belong.
@@ -132,7 +132,7 @@ macro_rules! operator_hook {
         release!($symbol, super::real_operator::$symbol,);
     };
     ($new:ident, $symbol:ident) => {
-        allocate!($symbol, super::real_operator::$symbol, "rdi",);
+        allocate!($symbol, super::real_operator::$symbol, first,);
     };
 }
 

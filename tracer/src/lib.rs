@@ -5,7 +5,7 @@
 //!
 //! | level | modules | may not |
 //! |---|---|---|
-//! | hook, nothing recorded | `x86_64::hooks` | lock, write shared memory, call anything but the real function |
+//! | hook, nothing recorded | `arch::hooks` | lock, write shared memory, call anything but the real function |
 //! | hook, recording | `record`, `unwind`, `stream`, `buffer`, `live`, `filter`, `sampler` | allocate, lock, call the loader, use `thread_local!`, panic |
 //! | writer thread | `writer` | call the host's allocator or the loader, take a lock that a hook could wait for |
 //! | start and end | `start`, `entry`, `settings` | abort or block the host |
@@ -24,9 +24,16 @@
 //! # Data flow
 //! hooks → sampler → unwind → events in the thread's buffer → channel → writer thread → file.
 
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")))]
-compile_error!("libtrace.so is for x86-64 Linux with glibc");
+#[cfg(not(all(
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    target_pointer_width = "64",
+    target_endian = "little",
+    target_os = "linux",
+    target_env = "gnu"
+)))]
+compile_error!("libtrace.so is for x86-64 and AArch64 Linux with glibc");
 
+mod arch;
 mod buffer;
 mod clock;
 mod early;
@@ -35,6 +42,7 @@ mod filter;
 mod heap;
 mod live;
 mod loader;
+mod local;
 mod modules;
 mod phase;
 mod record;
@@ -46,4 +54,3 @@ mod start;
 mod stream;
 mod unwind;
 mod writer;
-mod x86_64;

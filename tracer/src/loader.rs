@@ -1,10 +1,11 @@
 //! Hooks of what changes stacks and code: `pthread_create` and `dlclose`. `dlopen` is left alone: the loader looks at
 //! who called it.
 
+use crate::arch::hooks::thread_start;
+use crate::arch::thread::own_stack;
 use crate::entry::{find_entries, real};
+use crate::local::{as_own, local};
 use crate::unwind::rules;
-use crate::x86_64::hooks::thread_start;
-use crate::x86_64::local::{as_own, local, thread_pointer};
 use crate::{modules, phase};
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
@@ -136,10 +137,9 @@ pub unsafe extern "C" fn thread_begins(slot: *const Slot) -> Run {
     let size = slot.stack_size.load(Acquire);
     let run = Run { function: slot.function.load(Relaxed), argument: slot.argument.load(Relaxed) };
     slot.taken.store(false, Release);
-    // The thread's descriptor lies at the high end of its stack's mapping, above every frame.
-    let high = thread_pointer();
+    let (low, high) = own_stack(size);
     local().stack_high.set(high);
-    local().stack_low.set(high.saturating_sub(size));
+    local().stack_low.set(low);
     run
 }
 

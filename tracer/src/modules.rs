@@ -167,13 +167,13 @@ fn bias(object: &Object) -> u64 {
 fn copy_path(object: &Object, out: &mut [u8; PATH]) -> usize {
     // SAFETY: as above; the name is a C string that the loader keeps as long as the image.
     unsafe {
-        let name = (*object.link_map).name;
+        let name = (*object.link_map).name.cast::<u8>();
         if name.is_null() {
             return 0;
         }
         let mut len = 0;
         for slot in out {
-            let byte = name.add(len).read() as u8;
+            let byte = name.add(len).read();
             if byte == 0 {
                 break;
             }

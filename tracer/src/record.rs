@@ -9,13 +9,12 @@
 //! - an event while its own thread is recording, which only a signal handler can cause: lost, and counted;
 //! - every path leaves `errno` as the real function left it.
 
+use crate::arch::frame::Caller;
 use crate::buffer::{BufferRef, Exchange};
+use crate::local::{Guard, Local, local};
 use crate::phase::{self, Phase};
 use crate::stream::{self, Own, Stream};
-use crate::unwind::cfi::Registers;
-use crate::unwind::stack::Window;
 use crate::unwind::walk::walk;
-use crate::x86_64::local::{Guard, Local, local};
 use crate::{clock, early, filter, live, modules, sampler, start};
 use prof::event::{Birth, EventEncoder};
 use prof::record::Lost;
@@ -64,20 +63,19 @@ impl Drop for Errno {
     }
 }
 
-/// A block that has just come to life, and the state of the caller's frame.
+/// A block that has just come to life, and the frame that asked for it.
 #[derive(Clone, Copy)]
 struct Born {
     block: u64,
     size: u64,
-    rsp: u64,
-    rbp: u64,
+    caller: Caller,
 }
 
-/// After an allocation of `size` bytes: `rsp` and `rbp` are the caller's, so that its return address lies below `rsp`.
-pub extern "C" fn alloc(block: *mut c_void, size: usize, rsp: u64, rbp: u64) -> *mut c_void {
+/// After an allocation of `size` bytes.
+pub extern "C" fn alloc(block: *mut c_void, size: usize, caller: Caller) -> *mut c_void {
     if !block.is_null() {
         let _errno = Errno::save();
-        let born = Born { block: block as u64, size: size as u64, rsp, rbp };
+        let born = Born { block: block as u64, size: size as u64, caller };
         record(local(), |local| {
             if let Some(interval) = due(local, born.size) {
                 birth(local, born, interval, None);
@@ -94,13 +92,12 @@ pub extern "C" fn alloc(block: *mut c_void, size: usize, rsp: u64, rbp: u64) -> 
 pub unsafe extern "C" fn posix_memalign(
     place: *mut *mut c_void,
     size: usize,
-    rsp: u64,
-    rbp: u64,
+    caller: Caller,
     status: c_int,
 ) -> c_int {
     if status == 0 {
         // SAFETY: the call succeeded, so the place holds a block.
-        alloc(unsafe { *place }, size, rsp, rbp);
+        alloc(unsafe { *place }, size, caller);
     }
     status
 }
@@ -143,8 +140,7 @@ pub extern "C" fn realloc_begin(old: *mut c_void) -> u64 {
 pub extern "C" fn realloc(
     new: *mut c_void,
     size: usize,
-    rsp: u64,
-    rbp: u64,
+    caller: Caller,
     old: *mut c_void,
     token: u64,
 ) -> *mut c_void {
@@ -158,7 +154,7 @@ pub extern "C" fn realloc(
         }
         return new;
     }
-    let born = Born { block: new as u64, size: size as u64, rsp, rbp };
+    let born = Born { block: new as u64, size: size as u64, caller };
     record(local, |local| {
         let due = if new.is_null() { None } else { due(local, born.size) };
         match (known, every, due) {
@@ -329,9 +325,8 @@ fn unwind(local: &Local, born: &Born, stack: &mut [u64; MAX_DEPTH + 1]) -> (u32,
 }
 
 fn unwind_once(local: &Local, born: &Born, stack: &mut [u64; MAX_DEPTH + 1]) -> usize {
-    let mut window = Window::at(local, born.rsp.wrapping_sub(8));
-    let Some(return_address) = window.load(born.rsp.wrapping_sub(8)) else { return 0 };
-    let at = Registers { return_address, rsp: born.rsp, rbp: born.rbp };
+    let mut window = born.caller.window(local);
+    let Some(at) = born.caller.registers(&mut window) else { return 0 };
     let (depth, truncated) = walk(at, &mut window, &mut stack[..MAX_DEPTH]);
     match stack.get_mut(depth) {
         Some(slot) if truncated => {

@@ -1,9 +1,9 @@
 //! The library's beginning and end in a process.
 
+use crate::local::{as_own, local};
 use crate::settings::{Interval, Settings};
-use crate::unwind::objects;
+use crate::unwind::{objects, stack};
 use crate::writer::{self, Output};
-use crate::x86_64::local::{as_own, local};
 use crate::{budget, buffer, clock, entry, filter, live, phase, record, sampler, say, stream};
 use prof::RunId;
 use std::sync::Mutex;
@@ -47,6 +47,7 @@ fn ready() -> Result<u64, String> {
     if !objects::init() {
         return Err("this C library has no _dl_find_object (glibc 2.35 and later do)".into());
     }
+    stack::init();
     clock::begin();
     note_main_stack();
     let entropy = entropy();

@@ -11,7 +11,7 @@
 //! stream again, as the same thread; where no destructor runs any more, the writer frees its stream.
 
 use crate::buffer::{self, Buffer, BufferRef};
-use crate::x86_64::local::{Guard, Local, local};
+use crate::local::{Guard, Local, local};
 use crate::{clock, heap};
 use prof::event::ThreadName;
 use prof::record::Lost;

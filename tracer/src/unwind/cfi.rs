@@ -1,16 +1,11 @@
 //! `.eh_frame`: finds the description of a function and runs it up to an address. One file: the whole of what is read of
 //! the format, and its only reader.
 //!
-//! Only the CFA, rbp and the return address are followed. Reading is bounded by the image and total: what is malformed
+//! Only the CFA, the frame pointer and the return address are followed. Reading is bounded by the image and total: what is malformed
 //! or not understood gives `None`. Sources: Linux Standard Base, "Exception Frames"; DWARF 5, section 6.4.
 
 use super::objects::Object;
-use super::rules::{Kind, Rule};
-
-/// DWARF's numbers of the registers.
-const RBP: u64 = 6;
-const RSP: u64 = 7;
-const RETURN_ADDRESS: u64 = 16;
+use crate::arch::frame::{FRAME_POINTER, RETURN_ADDRESS, RETURN_ADDRESS_UNSTATED, Registers, says_nothing};
 
 /// A stretch of DWARF expression, in the process's addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,33 +49,12 @@ pub enum Place {
 pub struct Row {
     /// The frame's address.
     pub cfa: Cfa,
-    /// rbp.
-    pub rbp: Place,
+    /// The frame pointer.
+    pub fp: Place,
     /// The return address.
     pub return_address: Place,
     /// The frame is the kernel's, around a signal handler: its "return address" is an exact one.
     pub signal: bool,
-}
-
-impl Row {
-    /// As a packed rule.
-    pub fn rule(&self) -> Rule {
-        let evaluate = Rule::bare(Kind::Evaluate);
-        match (self.signal, self.return_address) {
-            (true, _) => return evaluate,
-            (_, Place::Undefined) => return Rule::bare(Kind::End),
-            (_, Place::Offset(-8)) => {}
-            _ => return evaluate,
-        }
-        let (kind, cfa, slot) = match (self.cfa, self.rbp) {
-            (Cfa::Register(RSP, cfa), Place::Same | Place::Undefined) => (Kind::Rsp, cfa, 0),
-            (Cfa::Register(RSP, cfa), Place::Offset(slot)) => (Kind::RspSaved, cfa, slot),
-            (Cfa::Register(RBP, cfa), Place::Same) => (Kind::Rbp, cfa, 0),
-            (Cfa::Register(RBP, cfa), Place::Offset(slot)) => (Kind::RbpSaved, cfa, slot),
-            _ => return evaluate,
-        };
-        Rule::new(kind, cfa, slot).unwrap_or(evaluate)
-    }
 }
 
 /// A position in the image, and the end of what may be read.
@@ -228,7 +202,7 @@ fn cie(object: &Object, at: u64) -> Option<Cie<'_>> {
                     data.pointer(encoding, 0)?;
                 }
                 b'S' => signal = true,
-                b'B' => {}
+                b'B' | b'G' => {}
                 _ => break,
             }
         }
@@ -279,7 +253,7 @@ pub fn row(object: &Object, address: u64) -> Option<Row> {
         fde.skip(len)?;
     }
     let initial =
-        Row { cfa: Cfa::Unset, rbp: Place::Same, return_address: Place::Offset(-8), signal: cie.signal };
+        Row { cfa: Cfa::Unset, fp: Place::Same, return_address: RETURN_ADDRESS_UNSTATED, signal: cie.signal };
     let mut machine = Machine { cie: &cie, location: start, target: address, row: initial, initial };
     machine.run(cie.instructions)?;
     machine.initial = machine.row;
@@ -402,6 +376,7 @@ impl Machine<'_> {
             0x2e => {
                 code.unsigned()?;
             }
+            _ if says_nothing(op) => {}
             _ => return None,
         }
         Some(())
@@ -413,7 +388,7 @@ impl Machine<'_> {
 
     fn set(&mut self, register: u64, place: Place) {
         match register {
-            RBP => self.row.rbp = place,
+            FRAME_POINTER => self.row.fp = place,
             RETURN_ADDRESS => self.row.return_address = place,
             _ => {}
         }
@@ -421,7 +396,7 @@ impl Machine<'_> {
 
     fn restore(&mut self, register: u64) {
         match register {
-            RBP => self.row.rbp = self.initial.rbp,
+            FRAME_POINTER => self.row.fp = self.initial.fp,
             RETURN_ADDRESS => self.row.return_address = self.initial.return_address,
             _ => {}
         }
@@ -434,17 +409,6 @@ impl Machine<'_> {
     fn cfa_offset(&self) -> Option<i64> {
         if let Cfa::Register(_, offset) = self.row.cfa { Some(offset) } else { None }
     }
-}
-
-/// The registers that expressions may name.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Registers {
-    /// A return address into the frame's function.
-    pub return_address: u64,
-    /// The stack pointer.
-    pub rsp: u64,
-    /// The frame pointer.
-    pub rbp: u64,
 }
 
 /// The value of an expression; `first` is on the stack at its start, `load` reads the thread's memory.
@@ -497,13 +461,7 @@ pub fn evaluate(
             0x30..=0x4f => u64::from(op - 0x30),
             0x70..=0x8f => {
                 let offset = code.signed()? as u64;
-                match u64::from(op - 0x70) {
-                    RBP => registers.rbp.wrapping_add(offset),
-                    RSP => registers.rsp.wrapping_add(offset),
-                    // The PLT's expressions ask how far into an entry the address is: they mean the exact one.
-                    RETURN_ADDRESS => registers.return_address.wrapping_add(offset),
-                    _ => return None,
-                }
+                registers.dwarf(u64::from(op - 0x70))?.wrapping_add(offset)
             }
             _ => return None,
         };

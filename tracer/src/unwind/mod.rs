@@ -14,4 +14,4 @@ pub mod stack;
 pub mod walk;
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -26,7 +26,7 @@ pub struct LinkMap {
     pub name: *const libc::c_char,
 }
 
-/// glibc's `struct dl_find_object` on x86-64.
+/// glibc's `struct dl_find_object`, which has the same fields on x86-64 and AArch64.
 #[repr(C)]
 struct Found {
     flags: u64,

@@ -1,25 +1,20 @@
 //! Frame by frame against the `backtrace` crate, which goes through libgcc.
 
-use super::cfi::Registers;
-use super::objects;
-use super::stack::Window;
 use super::walk::walk;
-use crate::x86_64::local::local;
+use super::{objects, stack};
+use crate::arch::frame::Caller;
+use crate::arch::hooks::called_with_caller;
+use crate::local::local;
 use std::cell::Cell;
 use std::ffi::c_int;
 
-/// Calls `walk_here` with the caller's registers.
-#[unsafe(naked)]
-unsafe extern "C" fn here(out: *mut u64, len: usize) -> usize {
-    std::arch::naked_asm!("lea rdx, [rsp + 8]", "mov rcx, rbp", "jmp {walk}", walk = sym walk_here)
-}
-
-unsafe extern "C" fn walk_here(out: *mut u64, len: usize, rsp: u64, rbp: u64) -> usize {
-    let mut window = Window::at(local(), rsp - 8);
-    let return_address = window.load(rsp - 8).unwrap();
+/// Walks from the caller of [`called_with_caller`] outwards.
+pub unsafe extern "C" fn walk_from(out: *mut u64, len: usize, caller: Caller) -> usize {
+    let mut window = caller.window(local());
+    let at = caller.registers(&mut window).unwrap();
     // SAFETY: `compare` passes a slice's parts.
     let out = unsafe { std::slice::from_raw_parts_mut(out, len) };
-    walk(Registers { return_address, rsp, rbp }, &mut window, out).0
+    walk(at, &mut window, out).0
 }
 
 thread_local! {
@@ -30,9 +25,10 @@ thread_local! {
 #[inline(never)]
 fn compare() {
     objects::init();
+    stack::init();
     let mut ours = [0; 1024];
     // SAFETY: the place has that many entries.
-    let depth = unsafe { here(ours.as_mut_ptr(), ours.len()) };
+    let depth = unsafe { called_with_caller(ours.as_mut_ptr(), ours.len()) };
     let mut reference = Vec::new();
     backtrace::trace(|frame| {
         reference.push(frame.ip() as u64);

@@ -22,8 +22,8 @@ mod threads;
 pub use output::Output;
 
 use crate::buffer::{FUTEX_WAIT, FUTEX_WAKE};
+use crate::local::{Guard, local};
 use crate::settings::{Interval, Settings};
-use crate::x86_64::local::{Guard, local};
 use crate::{buffer, clock, loader, phase, say, stream};
 use economy::Economy;
 use images::Images;

@@ -1,22 +1,11 @@
 //! The one block of initial-exec thread-local storage.
 //!
 //! `thread_local!` in a shared library goes through `__tls_get_addr`, inside which glibc may allocate; a block of the
-//! static TLS area is one `fs`-relative access. It is zero when a thread starts and has no destructor.
+//! static TLS area is at a fixed distance from the thread pointer. It is zero when a thread starts and has no destructor.
 
+use crate::arch::thread;
 use crate::stream::Stream;
-use std::arch::{asm, global_asm};
 use std::cell::Cell;
-
-global_asm!(
-    ".pushsection .tbss,\"awT\",@nobits",
-    ".balign 8",
-    ".globl libtrace_local",
-    ".hidden libtrace_local",
-    ".type libtrace_local,@object",
-    ".size libtrace_local,64",
-    "libtrace_local: .zero 64",
-    ".popsection",
-);
 
 /// What a thread may not do at the moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,7 +19,7 @@ pub enum Guard {
     Own = 2,
 }
 
-/// A thread's block. The layout is known to `hooks`: the countdown stands first.
+/// A thread's block. The layout is known to `arch::hooks`: the countdown stands first.
 #[repr(C)]
 pub struct Local {
     /// Bytes left until the recorder is to be asked. Zero at first, which sends the first allocation there.
@@ -50,24 +39,18 @@ pub struct Local {
     pub stack_high: Cell<u64>,
 }
 
-const _: () = assert!(std::mem::size_of::<Local>() == 64 && std::mem::offset_of!(Local, countdown) == 0);
+/// Bytes of a block.
+pub const SIZE: usize = size_of::<Local>();
+
+const _: () = assert!(std::mem::offset_of!(Local, countdown) == 0 && align_of::<Local>() == 8);
 
 /// The calling thread's block.
 #[inline(always)]
 pub fn local() -> &'static Local {
-    let at: *const Local;
-    // SAFETY: the two instructions compute the address of `libtrace_local` in the calling thread and touch nothing.
-    unsafe {
-        asm!(
-            "mov {0}, qword ptr fs:[0]",
-            "add {0}, qword ptr [rip + libtrace_local@GOTTPOFF]",
-            out(reg) at, options(nostack, pure, readonly)
-        );
-    }
-    // SAFETY: the block is as large as `Local` (asserted above), zero bytes are a valid one, it lives as long as the
+    // SAFETY: the block is as large and aligned as `Local`, zero bytes are a valid one, it lives as long as the
     // thread and, being made of cells of plain numbers, may be seen through shared references by it and its signal
     // handlers. The reference is not sent to other threads: nothing here is `Sync`.
-    unsafe { &*at }
+    unsafe { &*thread::block().cast() }
 }
 
 impl Local {
@@ -98,13 +81,4 @@ pub fn as_own<T>(work: impl FnOnce() -> T) -> T {
     let result = work();
     local.set_guard(before);
     result
-}
-
-/// The thread pointer: for threads made by `pthread_create` it lies at the high end of their stack's mapping.
-#[inline]
-pub fn thread_pointer() -> u64 {
-    let at: u64;
-    // SAFETY: reads the word that the x86-64 ABI defines at fs:0.
-    unsafe { asm!("mov {0}, qword ptr fs:[0]", out(reg) at, options(nostack, pure, readonly)) };
-    at
 }

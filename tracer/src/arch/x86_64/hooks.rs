@@ -6,9 +6,19 @@
 //! `sub` leaves "below or equal" when the countdown does not exceed the size: unsigned, so that absurd sizes take the
 //! slow path too, and with equality, so that a countdown of zero catches every call, `malloc(0)` included.
 
-/// `$symbol(…)` returns a block of as many bytes as the register `$size` says.
+/// The register of an argument.
+macro_rules! argument {
+    (first) => {
+        "rdi"
+    };
+    (second) => {
+        "rsi"
+    };
+}
+
+/// `$symbol(…)` returns a block of as many bytes as the argument `$size` says.
 macro_rules! allocate {
-    ($symbol:ident, $real:expr, $size:literal, $($export:meta)?) => {
+    ($symbol:ident, $real:expr, $size:ident, $($export:meta)?) => {
         $(#[$export])?
         #[unsafe(naked)]
         #[allow(non_snake_case)]
@@ -16,12 +26,12 @@ macro_rules! allocate {
             std::arch::naked_asm!(
                 ".cfi_startproc",
                 "mov rax, qword ptr [rip + libtrace_local@GOTTPOFF]",
-                concat!("sub qword ptr fs:[rax], ", $size),
+                concat!("sub qword ptr fs:[rax], ", $crate::arch::hooks::argument!($size)),
                 "jbe 2f",
                 "jmp qword ptr [rip + {real}]",
                 "2:",
-                concat!("add qword ptr fs:[rax], ", $size),
-                concat!("push ", $size),
+                concat!("add qword ptr fs:[rax], ", $crate::arch::hooks::argument!($size)),
+                concat!("push ", $crate::arch::hooks::argument!($size)),
                 ".cfi_adjust_cfa_offset 8",
                 "call qword ptr [rip + {real}]",
                 "pop rsi",
@@ -342,8 +352,8 @@ macro_rules! forward {
 }
 
 pub(crate) use {
-    allocate, allocate_aligned, allocate_zeroed, find_first, forward, own_new, reallocate, reallocate_array,
-    release,
+    allocate, allocate_aligned, allocate_zeroed, argument, find_first, forward, own_new, reallocate,
+    reallocate_array, release,
 };
 
 /// The first code of a thread made through our `pthread_create`: notes its stack, then becomes the program's function,
@@ -361,5 +371,19 @@ pub unsafe extern "C" fn thread_start() {
         "jmp rax",
         ".cfi_endproc",
         begin = sym crate::loader::thread_begins,
+    )
+}
+
+/// Hands its caller and its arguments to the test, as the hooks do to the recorder.
+#[cfg(test)]
+#[unsafe(naked)]
+pub unsafe extern "C" fn called_with_caller(out: *mut u64, len: usize) -> usize {
+    std::arch::naked_asm!(
+        ".cfi_startproc",
+        "lea rdx, [rsp + 8]",
+        "mov rcx, rbp",
+        "jmp {walk}",
+        ".cfi_endproc",
+        walk = sym crate::unwind::tests::walk_from,
     )
 }

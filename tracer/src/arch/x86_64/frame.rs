@@ -1,0 +1,84 @@
+//! Registers and their DWARF numbers; what a hook says of its caller.
+
+use crate::local::Local;
+use crate::unwind::cfi::Place;
+use crate::unwind::stack::Window;
+
+/// DWARF's number of rbp.
+pub const FRAME_POINTER: u64 = 6;
+/// DWARF's number of rsp.
+pub const STACK_POINTER: u64 = 7;
+/// DWARF's number of the return address.
+pub const RETURN_ADDRESS: u64 = 16;
+
+/// The return address's place where none is stated: a call pushes it.
+pub const RETURN_ADDRESS_UNSTATED: Place = Place::Offset(-8);
+
+/// Whether an instruction that only this processor has says nothing about the frame, and has no operands. There is none.
+pub fn says_nothing(_instruction: u8) -> bool {
+    false
+}
+
+/// A return address, from the word that holds it.
+#[inline(always)]
+pub fn address(word: u64) -> u64 {
+    word
+}
+
+/// The caller of a hook, after its return: the return address lies below its stack pointer. Passed in two registers.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Caller {
+    sp: u64,
+    fp: u64,
+}
+
+impl Caller {
+    /// What may be read of its stack.
+    #[inline]
+    pub fn window(&self, local: &Local) -> Window {
+        Window::at(local, self.sp.wrapping_sub(8))
+    }
+
+    /// Its registers; `None` where its return address cannot be read.
+    #[inline]
+    pub fn registers(&self, window: &mut Window) -> Option<Registers> {
+        let return_address = window.load(self.sp.wrapping_sub(8))?;
+        Some(Registers::new(return_address, self.sp, self.fp))
+    }
+}
+
+/// A frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Registers {
+    /// A return address into the frame's function.
+    pub return_address: u64,
+    /// rsp.
+    pub sp: u64,
+    /// rbp.
+    pub fp: u64,
+}
+
+impl Registers {
+    /// A frame that has made a call.
+    #[inline]
+    pub fn new(return_address: u64, sp: u64, fp: u64) -> Registers {
+        Registers { return_address, sp, fp }
+    }
+
+    /// The register with a number of DWARF's. The PLT's expressions ask for the instruction pointer, to know how far
+    /// into an entry it is: they mean the exact one.
+    pub fn dwarf(&self, register: u64) -> Option<u64> {
+        match register {
+            FRAME_POINTER => Some(self.fp),
+            STACK_POINTER => Some(self.sp),
+            RETURN_ADDRESS => Some(self.return_address.wrapping_sub(1)),
+            _ => None,
+        }
+    }
+
+    /// The return address where it is still in a register, which is never.
+    pub fn link(&self) -> Option<u64> {
+        None
+    }
+}
