@@ -96,7 +96,9 @@ pub unsafe extern "C" fn memalign(alignment: usize, size: usize) -> *mut c_void 
 
 /// As the C function, from the arena.
 pub unsafe extern "C" fn valloc(size: usize) -> *mut c_void {
-    give(size, 4096)
+    // SAFETY: asks for a number.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    give(size, page as usize)
 }
 
 /// Early blocks are not reused.

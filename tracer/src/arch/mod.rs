@@ -16,3 +16,27 @@ mod x86_64;
 pub use aarch64::{frame, hooks, step, thread};
 #[cfg(target_arch = "x86_64")]
 pub use x86_64::{frame, hooks, step, thread};
+
+#[cfg(test)]
+mod tests {
+    use super::thread::own_stack;
+
+    #[test]
+    fn the_own_stack_is_mapped_from_here_to_its_high_end() {
+        const SIZE: usize = 1 << 20;
+        let check = || {
+            let place = 0u8;
+            let here = &raw const place as u64;
+            let (low, high) = own_stack(SIZE as u64);
+            assert!(low < here && here < high && high - low <= SIZE as u64);
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+            let number = |text: &str| u64::from_str_radix(text, 16).unwrap();
+            let mut bounds = maps.lines().map(|line| line.split([' ', '-']).take(2).map(number));
+            let mapped = bounds.any(|mut of| {
+                of.next().is_some_and(|start| start <= here) && of.next().is_some_and(|end| end >= high)
+            });
+            assert!(mapped, "{here:x} to {high:x} in\n{maps}");
+        };
+        std::thread::Builder::new().stack_size(SIZE).spawn(check).unwrap().join().unwrap();
+    }
+}
