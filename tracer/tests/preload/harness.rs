@@ -13,6 +13,70 @@ use tempfile::TempDir;
 /// Records every allocation and waits rather than lose one.
 const EXACT: &str = "interval=every,lossless=on";
 
+/// What the programs are compiled for and run on: this machine, or another processor's emulator.
+pub struct Machine {
+    /// Before the names of the compilers and of binutils.
+    tools: &'static str,
+    /// For the compilers.
+    flags: &'static [&'static str],
+    /// The emulator and its arguments.
+    emulator: Option<(&'static str, &'static [&'static str])>,
+    /// The folder that cargo builds the tracer in, inside its target folder.
+    folder: &'static str,
+    /// How many times slower than usual programs may be.
+    patience: u32,
+}
+
+/// The machine that `PRELOAD_MACHINE` names; this one where it is not set.
+pub fn machine() -> &'static Machine {
+    match std::env::var("PRELOAD_MACHINE").as_deref() {
+        Err(_) => &Machine { tools: "", flags: &[], emulator: None, folder: "", patience: 1 },
+        // Return addresses are signed, as distributions have them.
+        Ok("aarch64") => &Machine {
+            tools: "aarch64-linux-gnu-",
+            flags: &["-mbranch-protection=standard"],
+            emulator: Some(("qemu-aarch64", &["-L", "/usr/aarch64-linux-gnu"])),
+            folder: "aarch64-unknown-linux-gnu",
+            patience: 5,
+        },
+        Ok(other) => panic!("PRELOAD_MACHINE is {other}, of which nothing is known"),
+    }
+}
+
+impl Machine {
+    /// A compiler, or a tool of binutils.
+    pub fn tool(&self, name: &str) -> String {
+        format!("{}{name}", self.tools)
+    }
+
+    /// Runs `program`, with a library preloaded.
+    fn command(&self, program: &Path, preload: Option<&Path>) -> Command {
+        let mut command = match self.emulator {
+            None => Command::new(program),
+            Some((emulator, args)) => {
+                let mut command = Command::new(emulator);
+                command.args(args);
+                command
+            }
+        };
+        command.env_remove("LD_PRELOAD").env_remove("LIBTRACE");
+        match (preload, self.emulator) {
+            (Some(library), None) => {
+                command.env("LD_PRELOAD", library);
+            }
+            // In its own environment the emulator's loader would try to preload it.
+            (Some(library), Some(_)) => {
+                command.args(["-E", &format!("LD_PRELOAD={}", library.display())]);
+            }
+            (None, _) => {}
+        }
+        if self.emulator.is_some() {
+            command.arg(program);
+        }
+        command
+    }
+}
+
 /// A source of `testdata/preload`, compiled once per process; `output` tells its variants apart.
 pub fn compiled(source: &str, output: &str, flags: &[&str]) -> PathBuf {
     static BUILT: LazyLock<Mutex<HashMap<String, Arc<OnceLock<PathBuf>>>>> = LazyLock::new(Mutex::default);
@@ -21,21 +85,18 @@ pub fn compiled(source: &str, output: &str, flags: &[&str]) -> PathBuf {
 }
 
 fn compile(source: &str, output: &str, flags: &[&str]) -> PathBuf {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("preload");
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("preload").join(machine().folder);
     fs::create_dir_all(&directory).unwrap();
     let path = directory.join(output);
     // Another process may be running the same tests: replace the file, never write into it.
     let fresh = directory.join(format!("{output}.{}", std::process::id()));
-    let mut compiler = match source.ends_with(".cpp") {
-        true => Command::new("g++"),
-        false => Command::new("gcc"),
-    };
+    let mut compiler = Command::new(machine().tool(if source.ends_with(".cpp") { "g++" } else { "gcc" }));
     if source.ends_with(".cpp") {
         compiler.arg("-std=c++17");
     }
     // Recursions and sites stay real frames.
     compiler.args(["-O2", "-Wall", "-Wextra", "-fno-optimize-sibling-calls", "-pthread", "-o"]);
-    compiler.arg(&fresh).arg(testdata().join(source)).args(flags).arg("-ldl");
+    compiler.arg(&fresh).arg(testdata().join(source)).args(machine().flags).args(flags).arg("-ldl");
     let done = compiler.output().expect("gcc and g++ are needed");
     assert!(done.status.success(), "{source}: {}", String::from_utf8_lossy(&done.stderr));
     fs::rename(&fresh, &path).unwrap();
@@ -48,13 +109,15 @@ fn testdata() -> PathBuf {
 
 /// The library under test.
 pub fn tracer() -> PathBuf {
-    built("libtrace.so", "tracer")
+    built("libtrace.so", "tracer", machine().folder)
 }
 
-/// What `cargo build` made of a package, in the folder above this test's; never what an earlier source made.
-fn built(name: &str, package: &str) -> PathBuf {
+/// What `cargo build` made of a package, in this test's profile; never what an earlier source made.
+fn built(name: &str, package: &str, folder: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let path = test.ancestors().nth(2).unwrap().join(name);
+    let profile = test.ancestors().nth(2).unwrap();
+    let target = profile.parent().unwrap();
+    let path = target.join(folder).join(profile.file_name().unwrap()).join(name);
     let built = fs::metadata(&path).and_then(|file| file.modified());
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let newest = ["prof", package].map(|package| newest(&workspace.join(package).join("src")));
@@ -101,7 +164,12 @@ impl Case {
     }
 
     pub fn of(program: PathBuf) -> Case {
-        Case { program, args: Vec::new(), settings: EXACT.into(), limit: Duration::from_secs(60) }
+        Case {
+            program,
+            args: Vec::new(),
+            settings: EXACT.into(),
+            limit: Duration::from_secs(60) * machine().patience,
+        }
     }
 
     pub fn arg(mut self, arg: impl Into<String>) -> Case {
@@ -129,13 +197,12 @@ impl Case {
     /// One run in `directory`, under the tracer when there are settings.
     pub fn run(&self, directory: &Path, settings: Option<&str>) -> Outcome {
         let (stdout, stderr) = (directory.join("stdout"), directory.join("stderr"));
-        let mut command = Command::new(&self.program);
+        let library = settings.map(|_| tracer());
+        let mut command = machine().command(&self.program, library.as_deref());
         command.args(&self.args).current_dir(directory).stdin(Stdio::null());
         command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
-        command.env_remove("LD_PRELOAD").env_remove("LIBTRACE");
         if let Some(settings) = settings {
-            let tracer = tracer();
-            command.env("LD_PRELOAD", tracer).env("LIBTRACE", settings);
+            command.env("LIBTRACE", settings);
         }
         let status = wait(command.spawn().unwrap(), self.limit);
         let read = |path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
@@ -257,7 +324,7 @@ impl Traced {
 
 /// The JSON that an analyzer command prints.
 pub fn analyzer(args: &[&str]) -> Value {
-    let done = Command::new(built("analyzer", "analyzer")).args(args).output().unwrap();
+    let done = Command::new(built("analyzer", "analyzer", "")).args(args).output().unwrap();
     let stderr = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "analyzer {args:?}: {}: {stderr}", done.status);
     serde_json::from_slice(&done.stdout)

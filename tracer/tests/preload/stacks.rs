@@ -1,6 +1,6 @@
 //! Stacks that are deep, cut, swapped or left without returning.
 
-use crate::harness::Case;
+use crate::harness::{Case, Stack, compiled};
 
 /// The documented depth cap.
 const MAX_FRAMES: usize = 1024;
@@ -28,6 +28,28 @@ fn longjmp() {
 #[test]
 fn signal_handler_on_its_own_stack() {
     Case::new("signal_alloc.c").unchanged().exact().rooted_in("main");
+}
+
+#[test]
+fn signal_handler_that_interrupts_a_leaf() {
+    let traced = Case::new("leaf_signal.c").unchanged().exact().rooted_in("main");
+    for Stack { frames, .. } in traced.stacks_of("in_handler") {
+        let interrupted = frames.iter().position(|name| name == "leaf").expect("the interrupted function");
+        assert_eq!(frames[interrupted + 1], "calls_leaf", "{frames:#?}");
+    }
+}
+
+#[test]
+fn frame_pointers_where_there_is_no_unwind_information() {
+    let flags = ["-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-fno-omit-frame-pointer"];
+    let flags = [["-fPIC", "-shared"].as_slice(), &flags].concat();
+    let library = compiled("frame_pointers_library.c", "frame_pointers_library.so", &flags);
+    let program = compiled("frame_pointers.c", "frame_pointers", &[library.to_str().unwrap()]);
+    let traced = Case::of(program).unchanged().exact().rooted_in("main");
+    for Stack { frames, .. } in traced.stacks_of("behind_relay") {
+        let count = |name| frames.iter().filter(|frame| *frame == name).count();
+        assert_eq!((count("from_here"), count("main")), (1, 1), "{frames:#?}");
+    }
 }
 
 #[test]
