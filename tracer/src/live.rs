@@ -6,7 +6,7 @@
 //! it back, so an address has one owner at any time and a compare-exchange on its slot is all that is needed.
 
 use crate::heap;
-use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*, fence};
 
 const SLOTS: usize = 4;
 
@@ -82,6 +82,8 @@ pub fn insert(block: u64, sample: u64) -> bool {
 
 /// Takes a block out, and returns its sample's number where it was in.
 pub fn remove(block: u64) -> Option<u64> {
+    // A program may hand blocks over in an order that only the block's address depends on.
+    fence(Acquire);
     for (_, bucket) in places(block, IN_USE.load(Relaxed)) {
         for (slot, number) in bucket.blocks.iter().zip(&bucket.samples) {
             if slot.load(Acquire) == block {
