@@ -50,7 +50,7 @@ impl Machine {
     }
 
     /// Runs `program`, with a library preloaded.
-    fn command(&self, program: &Path, preload: Option<&Path>) -> Command {
+    pub fn command(&self, program: &Path, preload: Option<&Path>) -> Command {
         let mut command = match self.emulator {
             None => Command::new(program),
             Some((emulator, args)) => {

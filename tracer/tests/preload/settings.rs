@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::{Case, tracer};
+use crate::harness::{Case, compiled, machine, tracer};
 
 /// With these settings the program runs as if untraced, but for one line that contains `expected`.
 fn refused(settings: &str, expected: &str) {
@@ -52,11 +52,16 @@ fn default_name_has_the_process_id() {
 #[test]
 fn files_may_not_grow() {
     let directory = tempfile::tempdir().unwrap();
-    let script = "ulimit -f 0; LD_PRELOAD=$LIBRARY LIBTRACE=out=run.prof exec /bin/echo done";
-    let mut shell = std::process::Command::new("sh");
-    shell.args(["-c", script]).env("LIBRARY", tracer()).current_dir(&directory);
-    let outcome = shell.output().unwrap();
-    assert_eq!(String::from_utf8(outcome.stdout).unwrap(), "done\n");
+    let program = compiled("churn.c", "churn", &[]);
+    let traced = machine().command(&program, Some(&tracer()));
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", "ulimit -f 0; exec env \"$@\"", "sh", "LIBTRACE=out=run.prof"]);
+    for (name, value) in traced.get_envs() {
+        limited.args(value.map(|value| format!("{}={}", name.display(), value.display())));
+    }
+    limited.arg(traced.get_program()).args(traced.get_args()).arg("1").current_dir(&directory);
+    let outcome = limited.output().unwrap();
+    assert!(String::from_utf8(outcome.stdout).unwrap().contains("live "));
     let stderr = String::from_utf8(outcome.stderr).unwrap();
     assert!(stderr.starts_with("libtrace: ") && stderr.lines().count() == 1, "{stderr}");
     assert!(outcome.status.success(), "{:?}", outcome.status);
