@@ -14,14 +14,14 @@
 //! on as they are, and the analyzer rebuilds the stacks.
 #![forbid(unsafe_code)]
 
-pub mod block;
-pub mod event;
-pub mod header;
 pub mod ids;
-pub mod read;
-pub mod record;
 pub mod varint;
 pub mod weight;
+pub mod header;
+pub mod block;
+pub mod record;
+pub mod event;
+pub mod read;
 
 pub use block::BlockKind;
 pub use event::{Event, EventDecoder, EventEncoder};

@@ -10,13 +10,16 @@
 //! | writer thread | `writer` | call the host's allocator or the loader, take a lock that a hook could wait for |
 //! | start and end | `start`, `entry`, `settings` | abort or block the host |
 //!
+//! Two rare calls do go to the loader: the first one of an entry point where that comes before the constructor, and an
+//! `operator new` that has failed (see [`entry`]).
+//!
 //! Rust's own heap in this library is private ([`heap`]), so that no level can re-enter the host's allocator.
 //!
 //! # Life
 //! ```text
-//!            start::begin                    stop::stop, start::end, fork in the child
-//!  Loading ───────────────▶ Tracing ──────────────────────────────────────────────────▶ Stopped
-//!     └──────────── start::begin, when it cannot trace ────────────────────────────────────▲
+//!            start::prepare              the writer fails, start::end, fork in the child
+//!  Loading ────────────────▶ Tracing ──────────────────────────────────────────────────▶ Stopped
+//!     └──────────── start::prepare or start::begin, where it cannot trace ─────────────────▲
 //! ```
 //! Before `Tracing` and after it every hook forwards and returns. Blocks allocated before tracing and freed during
 //! it are not known and their frees are ignored.
@@ -33,24 +36,24 @@
 )))]
 compile_error!("libtrace.so is for x86-64 and AArch64 Linux with glibc");
 
-mod arch;
-mod buffer;
-mod clock;
-mod early;
-mod entry;
-mod filter;
-mod heap;
-mod live;
-mod loader;
-mod local;
-mod modules;
 mod phase;
-mod record;
+mod say;
+mod heap;
+mod clock;
+mod settings;
+mod arch;
+mod local;
+mod entry;
+mod early;
+mod filter;
+mod live;
 mod sampler;
 mod budget;
-mod say;
-mod settings;
-mod start;
-mod stream;
 mod unwind;
+mod modules;
+mod buffer;
+mod stream;
+mod record;
+mod loader;
 mod writer;
+mod start;

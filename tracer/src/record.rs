@@ -301,7 +301,7 @@ fn birth(local: &Local, born: Born, interval: u64, died: Option<(u64, Nanos)>) {
         }
     }
     if interval != EVERY {
-        stream.spend(Nanos(clock::now().0 - stamp.0));
+        stream.spend(Nanos(clock::now().0.saturating_sub(stamp.0)));
     }
 }
 
