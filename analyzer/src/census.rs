@@ -54,7 +54,7 @@ impl Census {
                 Ok(Some(Event::ThreadEnd { stamp })) => {
                     stream.thread.into_iter().for_each(|thread| self.threads.end(thread, stamp));
                 }
-                Ok(Some(Event::Interval(_) | Event::Generation(_))) => {}
+                Ok(Some(Event::Site(_) | Event::Interval(_) | Event::Generation(_))) => {}
                 Ok(Some(Event::Alloc { .. } | Event::Free { .. } | Event::Realloc { .. })) => {
                     self.events += 1
                 }

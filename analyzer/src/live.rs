@@ -1,8 +1,8 @@
 //! The live set: blocks allocated and not yet freed.
 //!
 //! Its memory is in proportion to live blocks, not to events. The changes come in order; what disorder remains is
-//! mended here: a death whose birth is missing waits for it one round long, and a birth at a key that is still
-//! live replaces the older block and is counted.
+//! mended here: a death whose birth is missing waits one round long for that of another stream, and a birth at a key that
+//! is still live replaces the older block and is counted.
 
 use crate::blocks::{Block, Blocks, MAX_SIZE};
 use crate::estimate::{Estimate, Weight};
@@ -42,8 +42,8 @@ pub struct Peak {
 pub struct Live {
     blocks: Blocks,
     cohorts: Cohorts,
-    /// Deaths whose births have not been seen, with their times.
-    orphans: FxHashMap<u64, Nanos>,
+    /// Deaths whose births have not been seen, with their times and streams.
+    orphans: FxHashMap<u64, (Nanos, u32)>,
     last_round: Nanos,
     bytes: f64,
     /// The largest sum of live bytes so far.
@@ -88,7 +88,9 @@ impl Live {
         let weight = weight(&block, origins);
         self.allocated.add(weight.bytes, weight.blocks);
         let dead = !self.orphans.is_empty()
-            && self.orphans.remove(&change.key).is_some_and(|death| death >= change.time);
+            && self.orphans.remove(&change.key).is_some_and(|(death, stream)| {
+                death > change.time || death == change.time && stream != change.stream
+            });
         if !dead {
             if let Some(old) = self.blocks.insert(change.key, block) {
                 self.replace(&old, origins);
@@ -103,7 +105,7 @@ impl Live {
 
     #[cold]
     fn forget(&mut self, change: &Change) {
-        self.orphans.insert(change.key, change.time);
+        self.orphans.insert(change.key, (change.time, change.stream));
     }
 
     #[cold]
@@ -115,7 +117,7 @@ impl Live {
     /// A round has ended: everything before `time` has been applied.
     pub fn end_round(&mut self, time: Nanos) {
         let last = std::mem::replace(&mut self.last_round, time);
-        self.orphans.retain(|_, death| *death >= last);
+        self.orphans.retain(|_, (death, _)| *death >= last);
     }
 
     /// Number of recorded blocks that are live.
@@ -222,8 +224,13 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    /// Applies (time, key, size), `None` where a block dies; `u64::MAX` as a key ends a round.
+    /// Applies (time, key, size), `None` where a block dies; `u64::MAX` as a key ends a round. Births are of one stream and
+    /// deaths of another.
     fn applied(changes: &[(u64, u64, Option<u64>)]) -> Live {
+        applied_from(changes, [0, 1])
+    }
+
+    fn applied_from(changes: &[(u64, u64, Option<u64>)], [births, deaths]: [u32; 2]) -> Live {
         let mut origins = Origins::default();
         let origin = origins.intern(ThreadIndex(0), 1);
         let mut live = Live::new([].into_iter());
@@ -233,7 +240,8 @@ mod tests {
                 continue;
             }
             let birth = size.map(|size| Birth { size, stack: Stack::EMPTY, origin });
-            live.apply(&Change { time: Nanos(time), key, birth }, &origins);
+            let stream = if birth.is_some() { births } else { deaths };
+            live.apply(&Change { time: Nanos(time), key, birth, stream }, &origins);
         }
         let sum: f64 = live.sums(Nanos(0), &origins).iter().map(|(_, sums)| sums.live.bytes.value).sum();
         assert_eq!(sum, live.bytes);
@@ -252,7 +260,7 @@ mod tests {
                 let stack = stacks.push(Stack::EMPTY, address, Generation(0));
                 let thread = ThreadIndex(thread);
                 let birth = Some(Birth { size, stack, origin: origins.intern(thread, 1) });
-                live.apply(&Change { time: Nanos(time), key: key as u64, birth }, &origins);
+                live.apply(&Change { time: Nanos(time), key: key as u64, birth, stream: 0 }, &origins);
                 let sums = model.entry((stack, thread)).or_default();
                 sums.live.add(size, 1);
                 if time > since {
@@ -269,6 +277,11 @@ mod tests {
         assert!(same_instant.is_empty());
         assert_eq!(same_instant.allocated, Allocated { bytes: 5.0, blocks: 1.0 });
         assert!(applied(&[(7, 1, None), (6, 1, Some(5))]).is_empty());
+    }
+
+    #[test]
+    fn a_death_does_not_wait_for_a_birth_of_its_own_stream() {
+        assert_eq!(applied_from(&[(7, 1, None), (7, 1, Some(5))], [3, 3]).len(), 1);
     }
 
     #[test]

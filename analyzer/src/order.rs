@@ -14,7 +14,7 @@
 //! address are then in order, and [`live`](crate::live) mends the opposite case.
 
 use crate::stacks::Stack;
-use crate::stream::{Birth, Change, Known, Origins, Stream};
+use crate::stream::{Birth, Change, Known, Origins, RECORDS, Stream};
 use prof::read::What;
 use prof::{Damage, Generation, MAX_DEPTH, Nanos, NodeId, Record, StreamIndex, varint};
 use rustc_hash::FxHashMap;
@@ -23,9 +23,6 @@ use std::collections::{BinaryHeap, VecDeque};
 
 /// Samples are numbered and blocks have addresses: this keeps their keys apart.
 const SAMPLE_KEY: u64 = 1 << 63;
-
-/// Stands among the streams for the changes that are records.
-const RECORDS: usize = usize::MAX >> 1;
 
 /// Holds what cannot be ordered yet.
 #[derive(Debug, Default)]
@@ -75,13 +72,15 @@ impl Order {
                 self.samples += 1;
                 let origin = self.known.origins.intern(thread, interval);
                 let birth = Some(Birth { size, stack, origin });
-                self.records.push_back(Change { time, key: self.samples | SAMPLE_KEY, birth });
+                let key = self.samples | SAMPLE_KEY;
+                self.records.push_back(Change { time, key, birth, stream: RECORDS });
             }
             Record::Freed { sample, time } => {
                 if sample == 0 || sample > self.samples {
                     return Err("a sample that is not defined was freed");
                 }
-                self.records.push_back(Change { time, key: sample | SAMPLE_KEY, birth: None });
+                let key = sample | SAMPLE_KEY;
+                self.records.push_back(Change { time, key, birth: None, stream: RECORDS });
             }
             _ => {}
         }
@@ -116,7 +115,7 @@ impl Order {
         };
         let from = payload.len() - rest.len();
         let at = *self.by_index.entry(index).or_insert_with(|| {
-            self.streams.push(Stream::default());
+            self.streams.push(Stream::new(self.streams.len() as u32));
             self.streams.len() - 1
         });
         let Some(stream) = self.streams.get_mut(at) else { return Ok(()) };
@@ -139,13 +138,13 @@ impl Order {
         self.records.make_contiguous().sort_by_key(|change| (change.time, change.birth.is_some()));
         let limit = limit.map_or(Rank::MAX, |limit| Rank::from(limit.0) << TIME_SHIFT);
         let mut heads = BinaryHeap::new();
-        heads.extend(self.records.front().map(|change| Reverse(rank(change, RECORDS))));
+        heads.extend(self.records.front().map(|change| Reverse(rank(change))));
         for &at in &self.active {
             let Some(stream) = self.streams.get_mut(at) else { continue };
             if stream.head.is_none() {
                 stream.advance(&mut self.known, &mut self.spare)?;
             }
-            heads.extend(stream.head.as_ref().map(|change| Reverse(rank(change, at))));
+            heads.extend(stream.head.as_ref().map(|change| Reverse(rank(change))));
         }
         while let Some(Reverse(first)) = heads.pop().filter(|Reverse(first)| *first < limit) {
             // The stream with the earliest change gives until another's is earlier.
@@ -154,15 +153,15 @@ impl Order {
             let next = match self.streams.get_mut(at) {
                 Some(stream) => loop {
                     match &stream.head {
-                        Some(change) if rank(change, at) < until => sink(change, &self.known.origins),
-                        head => break head.as_ref().map(|change| rank(change, at)),
+                        Some(change) if rank(change) < until => sink(change, &self.known.origins),
+                        head => break head.as_ref().map(rank),
                     }
                     stream.advance(&mut self.known, &mut self.spare)?;
                 },
                 None => loop {
                     match self.records.front() {
-                        Some(change) if rank(change, at) < until => sink(change, &self.known.origins),
-                        head => break head.map(|change| rank(change, at)),
+                        Some(change) if rank(change) < until => sink(change, &self.known.origins),
+                        head => break head.map(rank),
                     }
                     self.records.pop_front();
                 },
@@ -182,13 +181,13 @@ type Rank = u128;
 const TIME_SHIFT: u32 = 64;
 
 #[inline]
-fn rank(change: &Change, stream: usize) -> Rank {
+fn rank(change: &Change) -> Rank {
     let births = u64::from(change.birth.is_some()) << 63;
-    Rank::from(change.time.0) << TIME_SHIFT | Rank::from(births | stream as u64)
+    Rank::from(change.time.0) << TIME_SHIFT | Rank::from(births | u64::from(change.stream))
 }
 
 fn stream_of(rank: Rank) -> usize {
-    (rank as u64 & RECORDS as u64) as usize
+    rank as u32 as usize
 }
 
 #[cfg(test)]

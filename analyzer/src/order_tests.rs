@@ -121,7 +121,7 @@ fn frames_that_are_kept_belong_to_the_new_generation() {
 #[test]
 fn what_is_malformed_is_named_with_its_place() {
     let mut file = File::new(1);
-    prof::block::write(&mut file.0, BlockKind::Events, Nanos(1), &[3, 0x7e]);
+    prof::block::write(&mut file.0, BlockKind::Events, Nanos(1), &[3, 0x7f]);
     let offset = file.0.len() as u64 - 1;
     let what = What::Malformed("unknown event kind");
     assert_eq!(changes(&file.0), Err(Damage::Corrupt { offset, what }));

@@ -56,7 +56,12 @@ pub struct Change {
     pub key: u64,
     /// `None`: it died.
     pub birth: Option<Birth>,
+    /// The stream that says so. Its changes are in order, also where their times are equal.
+    pub stream: u32,
 }
+
+/// Stands among the streams for the records.
+pub const RECORDS: u32 = u32::MAX;
 
 /// What streams refer to, and add to.
 #[derive(Debug, Default)]
@@ -79,12 +84,24 @@ struct Chunk {
     at: usize,
 }
 
+/// What a site has led to from one stack; from there it always does so again.
+#[derive(Clone, Debug, Default)]
+struct Site {
+    /// The stack of the frames kept; `None` where it is not known yet.
+    from: Option<Stack>,
+    /// The nodes of the frames pushed.
+    nodes: Vec<Stack>,
+}
+
 /// One thread's events, and then another's.
 #[derive(Debug, Default)]
 pub struct Stream {
+    number: u32,
     decoder: EventDecoder,
-    /// The decoder's present stack as nodes, outermost first; what lies further in is not yet interned.
+    /// The last allocation's stack as nodes, outermost first.
     stacks: Vec<Stack>,
+    /// By number, what sites led to the last time.
+    sites: Vec<Site>,
     generation: Generation,
     thread: ThreadIndex,
     /// Where it has been said; else every allocation is recorded.
@@ -102,6 +119,11 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// The stream of this number.
+    pub fn new(number: u32) -> Stream {
+        Stream { number, ..Stream::default() }
+    }
+
     /// Takes in a block's payload from `offset` of the file on, whose events start at `at`.
     pub fn push(&mut self, offset: u64, bytes: Vec<u8>, at: usize) {
         self.chunks.push_back(Chunk { offset, bytes, at });
@@ -128,13 +150,13 @@ impl Stream {
             })?;
             self.chunk.at = self.chunk.bytes.len() - input.len();
             match event {
-                Some(Event::Alloc { key, stamp, size, kept }) => {
-                    let birth = Some(self.birth(size, kept, known));
+                Some(Event::Alloc { key, stamp, size, kept, site }) => {
+                    let birth = Some(self.birth(size, kept, site, known));
                     self.head = Some(self.change(stamp, key, birth));
                 }
                 Some(Event::Free { key, stamp }) => self.head = Some(self.change(stamp, key, None)),
-                Some(Event::Realloc { key, old_key, stamp, old_stamp, size, kept }) => {
-                    let birth = Some(self.birth(size, kept, known));
+                Some(Event::Realloc { key, old_key, stamp, old_stamp, size, kept, site }) => {
+                    let birth = Some(self.birth(size, kept, site, known));
                     self.head = Some(self.change(old_stamp, old_key, None));
                     self.second = Some(self.change(stamp, key, birth));
                 }
@@ -167,6 +189,12 @@ impl Stream {
             Event::Generation(generation) => {
                 self.generation = generation;
                 self.stacks.clear();
+                self.sites.iter_mut().for_each(|site| site.from = None);
+            }
+            Event::Site(number) => {
+                if let Some(site) = self.sites.get_mut(usize::from(number)) {
+                    site.from = None;
+                }
             }
             Event::Thread { thread, tid, stamp, ref name } => {
                 (self.thread, self.origin) = (thread, None);
@@ -180,19 +208,37 @@ impl Stream {
     #[inline]
     fn change(&mut self, time: Nanos, key: u64, birth: Option<Birth>) -> Change {
         self.time = self.time.max(time);
-        Change { time: self.time, key, birth }
+        Change { time: self.time, key, birth, stream: self.number }
     }
 
     #[inline(always)]
-    fn birth(&mut self, size: u64, kept: usize, known: &mut Known) -> Birth {
+    fn birth(&mut self, size: u64, kept: usize, site: u16, known: &mut Known) -> Birth {
         self.stacks.truncate(kept);
-        let mut stack = self.stacks.last().copied().unwrap_or(Stack::EMPTY);
-        for &address in self.decoder.stack().get(self.stacks.len()..).unwrap_or(&[]) {
-            stack = known.stacks.push(stack, address, self.generation);
-            self.stacks.push(stack);
+        let from = self.stacks.last().copied().unwrap_or(Stack::EMPTY);
+        match self.sites.get(usize::from(site)) {
+            Some(site) if site.from == Some(from) => self.stacks.extend_from_slice(&site.nodes),
+            _ => self.follow(from, site, known),
         }
+        let stack = self.stacks.last().copied().unwrap_or(Stack::EMPTY);
         let interval = self.interval.unwrap_or(weight::EVERY);
         let origin = *self.origin.get_or_insert_with(|| known.origins.intern(self.thread, interval));
         Birth { size, stack, origin }
+    }
+
+    /// Finds what a site leads to.
+    fn follow(&mut self, from: Stack, number: u16, known: &mut Known) {
+        let at = usize::from(number);
+        if self.sites.len() <= at {
+            self.sites.resize(at + 1, Site::default());
+        }
+        let Some(site) = self.sites.get_mut(at) else { return };
+        site.from = Some(from);
+        site.nodes.clear();
+        let mut stack = from;
+        for &address in self.decoder.pushed(number) {
+            stack = known.stacks.push(stack, address, self.generation);
+            site.nodes.push(stack);
+        }
+        self.stacks.extend_from_slice(&site.nodes);
     }
 }

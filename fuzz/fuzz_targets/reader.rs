@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use prof::{BlockKind, EventDecoder, Nanos, ReadError, Reader, Records, varint};
+use prof::{BlockKind, Event, EventDecoder, Nanos, ReadError, Reader, Records, varint};
 
 fuzz_target!(|bytes: &[u8]| {
     as_file(bytes);
@@ -30,7 +30,9 @@ fn as_file(bytes: &[u8]) {
 }
 
 fn as_events(decoder: &mut EventDecoder, mut input: &[u8]) {
-    while let Ok(Some(_)) = decoder.next(&mut input) {
-        assert!(decoder.stack().len() <= prof::MAX_DEPTH + 1);
+    while let Ok(Some(event)) = decoder.next(&mut input) {
+        if let Event::Alloc { kept, site, .. } | Event::Realloc { kept, site, .. } = event {
+            assert!(kept + decoder.pushed(site).len() <= prof::MAX_DEPTH + 1);
+        }
     }
 }

@@ -80,6 +80,12 @@ impl BufferRef {
         (self.get().stream.load(Relaxed), self.get().sequence.load(Relaxed))
     }
 
+    /// How many bytes are left.
+    #[inline]
+    pub fn room(self) -> usize {
+        CAPACITY.saturating_sub(self.get().committed.load(Relaxed) as usize)
+    }
+
     /// The bytes behind the committed ones.
     ///
     /// # Safety

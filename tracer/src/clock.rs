@@ -4,9 +4,12 @@
 //! that synchronise (its reads of the hardware counter are ordered), and so orders the lives of one address.
 
 use prof::Nanos;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 static BEGIN: AtomicU64 = AtomicU64::new(0);
+
+/// Counts the writer's flushes.
+static ROUNDS: AtomicU32 = AtomicU32::new(0);
 
 fn read(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -29,4 +32,15 @@ pub fn begin() {
 #[inline]
 pub fn now() -> Nanos {
     Nanos(read(libc::CLOCK_MONOTONIC).saturating_sub(BEGIN.load(Relaxed)))
+}
+
+/// Changes with every flush: a stamp that was taken in another round is out of date.
+#[inline]
+pub fn round() -> u32 {
+    ROUNDS.load(Relaxed)
+}
+
+/// A flush begins.
+pub fn begin_round() {
+    ROUNDS.fetch_add(1, Relaxed);
 }

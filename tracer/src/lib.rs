@@ -38,6 +38,7 @@ compile_error!("libtrace.so is for x86-64 and AArch64 Linux with glibc");
 
 mod phase;
 mod say;
+mod errno;
 mod heap;
 mod clock;
 mod settings;

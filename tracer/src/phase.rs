@@ -1,6 +1,6 @@
 //! Where the library is in its life; the diagram stands in `lib.rs`.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
 /// See the diagram in `lib.rs`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +16,9 @@ static PHASE: AtomicU8 = AtomicU8::new(Phase::Loading as u8);
 /// Mean bytes between samples; [`prof::weight::EVERY`] records every allocation.
 static INTERVAL: AtomicU64 = AtomicU64::new(prof::weight::EVERY);
 
+/// Whether every allocation is being recorded.
+static EVERY: AtomicBool = AtomicBool::new(false);
+
 /// The present phase.
 #[inline]
 pub fn now() -> Phase {
@@ -30,10 +33,12 @@ pub fn now() -> Phase {
 pub fn trace(interval: u64) {
     INTERVAL.store(interval, Relaxed);
     PHASE.store(Phase::Tracing as u8, Relaxed);
+    EVERY.store(interval == prof::weight::EVERY, Relaxed);
 }
 
 /// Recording ends for good.
 pub fn stop() {
+    EVERY.store(false, Relaxed);
     PHASE.store(Phase::Stopped as u8, Relaxed);
 }
 
@@ -46,4 +51,10 @@ pub fn set_interval(bytes: u64) {
 #[inline]
 pub fn interval() -> u64 {
     INTERVAL.load(Relaxed)
+}
+
+/// Whether the present phase is tracing, and every allocation is recorded: one load.
+#[inline]
+pub fn is_every() -> bool {
+    EVERY.load(Relaxed)
 }

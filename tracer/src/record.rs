@@ -11,15 +11,16 @@
 
 use crate::arch::frame::Caller;
 use crate::buffer::{BufferRef, Exchange};
+use crate::errno::Errno;
 use crate::local::{Guard, Local, local};
 use crate::phase::{self, Phase};
 use crate::stream::{self, Own, Stream};
-use crate::unwind::walk::walk;
+use crate::unwind::rules;
 use crate::{clock, early, filter, live, modules, sampler, start};
-use prof::event::{Birth, EventEncoder};
+use prof::event::{ADDRESS, Birth, EventEncoder, LONGEST};
 use prof::record::Lost;
 use prof::weight::EVERY;
-use prof::{Generation, MAX_DEPTH, Nanos, TRUNCATED};
+use prof::{Generation, Nanos};
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -46,23 +47,6 @@ pub fn be_lossless() {
     LOSSLESS.store(true, Relaxed);
 }
 
-/// Puts errno back when it goes.
-struct Errno(c_int);
-
-impl Errno {
-    fn save() -> Errno {
-        // SAFETY: errno is the calling thread's own.
-        Errno(unsafe { *libc::__errno_location() })
-    }
-}
-
-impl Drop for Errno {
-    fn drop(&mut self) {
-        // SAFETY: as above.
-        unsafe { *libc::__errno_location() = self.0 };
-    }
-}
-
 /// A block that has just come to life, and the frame that asked for it.
 #[derive(Clone, Copy)]
 struct Born {
@@ -74,15 +58,32 @@ struct Born {
 /// After an allocation of `size` bytes.
 pub extern "C" fn alloc(block: *mut c_void, size: usize, caller: Caller) -> *mut c_void {
     if !block.is_null() {
-        let _errno = Errno::save();
         let born = Born { block: block as u64, size: size as u64, caller };
-        record(local(), |local| {
-            if let Some(interval) = due(local, born.size) {
-                birth(local, born, interval, None);
-            }
-        });
+        if phase::is_every() {
+            record(local(), |local| birth(local, &born, None));
+        } else {
+            maybe_sample(&born);
+        }
     }
     block
+}
+
+/// Counts a block down, and takes it for a sample where that is due.
+#[inline(never)]
+fn maybe_sample(born: &Born) {
+    record(local(), |local| {
+        if let Some(interval) = due(local, born.size) {
+            record_as(local, born, interval, None);
+        }
+    });
+}
+
+/// Records a birth at the interval that was in force.
+fn record_as(local: &Local, born: &Born, interval: u64, died: Option<(u64, Nanos)>) {
+    match interval {
+        EVERY => birth(local, born, died),
+        _ => sample(local, born, interval),
+    }
 }
 
 /// After `posix_memalign`, which returned `status`.
@@ -110,13 +111,11 @@ pub extern "C" fn free(block: *mut c_void) -> u32 {
     if block.is_null() || phase::now() != Phase::Tracing {
         return 0;
     }
-    let _errno = Errno::save();
     let local = local();
     if phase::interval() == EVERY {
-        let stamp = clock::now();
-        record(local, |local| death(local, block as u64, stamp));
+        record(local, |local| death(local, block as u64, None));
     } else if let Some(sample) = take_sample(block as u64) {
-        record(local, |local| death(local, sample, clock::now()));
+        record(local, |local| death(local, sample, Some(clock::now())));
     }
     0
 }
@@ -144,7 +143,6 @@ pub extern "C" fn realloc(
     old: *mut c_void,
     token: u64,
 ) -> *mut c_void {
-    let _errno = Errno::save();
     let local = local();
     let every = phase::interval() == EVERY;
     let known = token >= FIRST_TOKEN;
@@ -159,14 +157,14 @@ pub extern "C" fn realloc(
         let due = if new.is_null() { None } else { due(local, born.size) };
         match (known, every, due) {
             (true, true, Some(interval)) => {
-                birth(local, born, interval, Some((old as u64, Nanos(token - FIRST_TOKEN))));
+                record_as(local, &born, interval, Some((old as u64, Nanos(token - FIRST_TOKEN))));
             }
-            (true, true, None) => death(local, old as u64, Nanos(token - FIRST_TOKEN)),
-            (true, false, _) => death(local, token, clock::now()),
+            (true, true, None) => death(local, old as u64, Some(Nanos(token - FIRST_TOKEN))),
+            (true, false, _) => death(local, token, Some(clock::now())),
             (false, ..) => {}
         }
         if let (Some(interval), false) = (due, known && every) {
-            birth(local, born, interval, None);
+            record_as(local, &born, interval, None);
         }
     });
     new
@@ -190,6 +188,7 @@ fn record(local: &Local, work: impl FnOnce(&Local)) {
 #[inline]
 fn due(local: &Local, size: u64) -> Option<u64> {
     if phase::now() == Phase::Loading {
+        let _errno = Errno::save();
         local.set_guard(Guard::Own);
         start::prepare();
         local.set_guard(Guard::Recording);
@@ -261,80 +260,131 @@ fn take_sample(block: u64) -> Option<u64> {
     Some(sample)
 }
 
+/// The calling thread's stream, and the part of it that is the thread's alone.
+#[inline]
+fn stream_of(local: &Local) -> Option<(&'static Stream, &'static mut Own)> {
+    let Some(stream) = Stream::of(local) else {
+        stream::lose(local, Lost::BackPressure);
+        return None;
+    };
+    // SAFETY: called once in each guarded section (`record`), by the stream's thread.
+    Some((stream, unsafe { stream.own_mut() }))
+}
+
 /// Records a block's birth, and in the same event another block's death. The block has not been returned to the program
 /// yet, so nobody can free it meanwhile.
-fn birth(local: &Local, born: Born, interval: u64, died: Option<(u64, Nanos)>) {
+#[inline]
+fn birth(local: &Local, born: &Born, died: Option<(u64, Nanos)>) {
+    let Some((stream, own)) = stream_of(local) else { return };
+    let generation = unwind(local, born, own);
+    let stamp = if died.is_some() { clock::now() } else { own.stamp() };
+    let stated = Stated { key: born.block, stamp, interval: EVERY, generation };
+    if !append(local, stream, own, born, stated, died) {
+        stream.lose(Lost::BackPressure);
+    }
+}
+
+/// Records a block's birth as a sample's.
+#[inline(never)]
+fn sample(local: &Local, born: &Born, interval: u64) {
+    let Some((stream, own)) = stream_of(local) else { return };
     let stamp = clock::now();
-    let Some(stream) = Stream::of(local) else { return stream::lose(local, Lost::BackPressure) };
-    let key = if interval == EVERY {
-        born.block
-    } else {
-        let sample = SAMPLES.fetch_add(1, Relaxed);
-        if !enter_sample(born.block, sample) {
-            return stream.lose(Lost::TableFull);
+    let sample = SAMPLES.fetch_add(1, Relaxed);
+    if !enter_sample(born.block, sample) {
+        return stream.lose(Lost::TableFull);
+    }
+    let generation = unwind(local, born, own);
+    if !append(local, stream, own, born, Stated { key: sample, stamp, interval, generation }, None) {
+        stream.lose(Lost::BackPressure);
+        take_sample(born.block);
+    }
+    stream.spend(Nanos(clock::now().0.saturating_sub(stamp.0)));
+}
+
+/// What an event says of a birth beside the block and its stack.
+struct Stated {
+    key: u64,
+    stamp: Nanos,
+    interval: u64,
+    generation: u32,
+}
+
+/// Appends a birth at the trail's stack.
+#[inline]
+fn append(
+    local: &Local,
+    stream: &Stream,
+    own: &mut Own,
+    born: &Born,
+    stated: Stated,
+    died: Option<(u64, Nanos)>,
+) -> bool {
+    let Stated { key, stamp, interval, generation } = stated;
+    let bytes = LONGEST + ADDRESS * own.trail.addresses(own.said).len();
+    stream.append(local, own, bytes, |own, out| {
+        let mut at = 0;
+        if own.interval != interval || own.generation != u64::from(generation) + 1 {
+            at = state(own, out, interval, generation)?;
         }
-        sample
-    };
-    let mut unwound = None;
-    let appended = stream.append(local, |own, out| {
-        let (generation, depth) = *unwound.get_or_insert_with(|| unwind(local, &born, &mut own.stack));
-        let Own { encoder, stack, interval: last_interval, generation: last_generation, .. } = own;
-        let mut len = 0;
-        if *last_interval != interval {
-            len += EventEncoder::interval(out, interval)?;
-        }
-        if *last_generation != u64::from(generation) + 1 {
-            len += encoder.generation(out.get_mut(len..)?, Generation(generation))?;
-        }
-        let birth = Birth { key, stamp, size: born.size, stack: stack.get(..depth)? };
-        len += match died {
-            Some((old_key, old_stamp)) => encoder.realloc(out.get_mut(len..)?, old_key, old_stamp, birth)?,
-            None => encoder.alloc(out.get_mut(len..)?, birth)?,
+        let out = out.get_mut(at..)?;
+        let pushed = own.trail.addresses(own.said);
+        let birth = Birth { key, stamp, size: born.size, kept: own.said, pushed };
+        let len = match died {
+            Some((old_key, old_stamp)) => own.encoder.realloc(out, old_key, old_stamp, birth)?,
+            None => own.encoder.alloc(out, birth)?,
         };
-        (*last_interval, *last_generation) = (interval, u64::from(generation) + 1);
-        Some(len)
-    });
-    if !appended {
+        own.said = own.trail.depth();
+        Some(at + len)
+    })
+}
+
+/// States interval and generation in the stream, where they have changed.
+#[cold]
+fn state(own: &mut Own, out: &mut [u8], interval: u64, generation: u32) -> Option<usize> {
+    let mut at = 0;
+    if own.interval != interval {
+        at += EventEncoder::interval(out, interval)?;
+        own.interval = interval;
+    }
+    if own.generation != u64::from(generation) + 1 {
+        at += own.encoder.generation(out.get_mut(at..)?, Generation(generation))?;
+        own.generation = u64::from(generation) + 1;
+    }
+    Some(at)
+}
+
+/// Records a death; where no stamp is given it happens now.
+fn death(local: &Local, key: u64, stamp: Option<Nanos>) {
+    let Some((stream, own)) = stream_of(local) else { return };
+    let stamp = stamp.unwrap_or_else(|| own.stamp());
+    if !stream.append(local, own, LONGEST, |own, out| own.encoder.free(out, key, stamp)) {
         stream.lose(Lost::BackPressure);
-        if interval != EVERY {
-            take_sample(born.block);
-        }
-    }
-    if interval != EVERY {
-        stream.spend(Nanos(clock::now().0.saturating_sub(stamp.0)));
     }
 }
 
-fn death(local: &Local, key: u64, stamp: Nanos) {
-    let Some(stream) = Stream::of(local) else { return stream::lose(local, Lost::BackPressure) };
-    if !stream.append(local, |own, out| own.encoder.free(out, key, stamp)) {
-        stream.lose(Lost::BackPressure);
+/// Makes the trail the caller's stack. Returns the generation of the module map that it is of.
+#[inline]
+fn unwind(local: &Local, born: &Born, own: &mut Own) -> u32 {
+    let generation = modules::generation();
+    // An address means the same as before if nothing was unloaded since, and nothing is being unloaded: of that the
+    // generation tells only when it is done.
+    if own.trail_generation != u64::from(generation) + 1 || rules::is_unloading() {
+        own.trail.clear();
+        own.trail_generation = if rules::is_unloading() { 0 } else { u64::from(generation) + 1 };
     }
+    let kept = match born.caller.registers(local) {
+        Some(at) => own.trail.capture(at, local),
+        None => own.trail.capture_nothing(),
+    };
+    own.said = own.said.min(kept);
+    // Unwinding may find that the module map has changed.
+    if generation == modules::generation() { generation } else { unwind_again(local, born, own) }
 }
 
-/// Writes the caller's stack, leaf first. Returns the generation of the module map that it is of, and its depth.
-fn unwind(local: &Local, born: &Born, stack: &mut [u64; MAX_DEPTH + 1]) -> (u32, usize) {
-    loop {
-        let generation = modules::generation();
-        let depth = unwind_once(local, born, stack);
-        // Unwinding may find that the module map has changed.
-        if generation == modules::generation() {
-            return (generation, depth);
-        }
-    }
-}
-
-fn unwind_once(local: &Local, born: &Born, stack: &mut [u64; MAX_DEPTH + 1]) -> usize {
-    let mut window = born.caller.window(local);
-    let Some(at) = born.caller.registers(&mut window) else { return 0 };
-    let (depth, truncated) = walk(at, &mut window, &mut stack[..MAX_DEPTH]);
-    match stack.get_mut(depth) {
-        Some(slot) if truncated => {
-            *slot = TRUNCATED;
-            depth + 1
-        }
-        _ => depth,
-    }
+#[cold]
+#[inline(never)]
+fn unwind_again(local: &Local, born: &Born, own: &mut Own) -> u32 {
+    unwind(local, born, own)
 }
 
 /// An empty buffer; where there is none the caller waits for one if it was asked to, but not for a stopped writer.

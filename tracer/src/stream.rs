@@ -11,13 +11,18 @@
 //! stream again, as the same thread; where no destructor runs any more, the writer frees its stream.
 
 use crate::buffer::{self, Buffer, BufferRef};
+use crate::errno::Errno;
 use crate::local::{Guard, Local, local};
+use crate::unwind::trail::Trail;
 use crate::{clock, heap};
-use prof::event::ThreadName;
+use prof::event::{LONGEST, ThreadName};
 use prof::record::Lost;
-use prof::{EventEncoder, MAX_DEPTH, Nanos, ThreadIndex};
+use prof::{EventEncoder, Nanos, ThreadIndex};
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
+
+/// Bytes that suffice for the events that introduce a thread, an interval and a generation.
+const INTRODUCTION: usize = 3 * LONGEST;
 
 const FREE: u8 = 0;
 const CLAIMED: u8 = 1;
@@ -42,8 +47,13 @@ pub struct Stream {
 pub struct Own {
     /// The stream's state.
     pub encoder: EventEncoder,
-    /// The stack just unwound, leaf first.
-    pub stack: [u64; MAX_DEPTH + 1],
+    /// The last stack.
+    pub trail: Trail,
+    /// The generation of the module map that the trail is of, plus 1; 0: it is to be forgotten.
+    pub trail_generation: u64,
+    /// How many of the trail's outermost frames the stream's last stack has too: fewer than the trail has in common with
+    /// the stack before it where events between them were lost.
+    pub said: usize,
     /// What the stream last said the interval is; 0: nothing yet.
     pub interval: u64,
     /// What the stream last said the generation is, plus 1; 0: nothing yet.
@@ -51,6 +61,33 @@ pub struct Own {
     /// Whose events the stream last said these are, plus 1; 0: nobody's.
     thread: u64,
     sequence: u32,
+    /// How often the last stamp may be used again, and in which round.
+    stamp_left: u32,
+    stamp_round: u32,
+}
+
+impl Own {
+    /// A stamp for an event of a process that has but this one stream: every few events is often enough, because the
+    /// stream's order is the events' order. Once there is another stream, an event that comes after one of that stream
+    /// has seen so (see [`are_several`]), and is stamped as it happens.
+    #[inline]
+    pub fn stamp(&mut self) -> Nanos {
+        const EVENTS: u32 = 64;
+        let round = clock::round();
+        if are_several() || self.stamp_left == 0 || self.stamp_round != round {
+            (self.stamp_left, self.stamp_round) = (EVENTS, round);
+            return clock::now();
+        }
+        self.stamp_left -= 1;
+        self.encoder.stamp()
+    }
+}
+
+/// Whether a second stream has ever been begun. It is counted before its first event, so whatever comes after that
+/// event, in the sense in which a block comes from one thread to another, sees the count.
+#[inline]
+fn are_several() -> bool {
+    STREAMS.load(Relaxed) > 1
 }
 
 /// The thread that has a stream.
@@ -122,6 +159,7 @@ impl Stream {
 
     #[cold]
     fn take(local: &Local) -> Option<&'static Stream> {
+        let _errno = Errno::save();
         let claim =
             |stream: &&Stream| stream.occupancy.compare_exchange(FREE, CLAIMED, AcqRel, Relaxed).is_ok();
         let stream = match all().find(claim) {
@@ -136,6 +174,9 @@ impl Stream {
         stream.tid.store(unsafe { libc::syscall(libc::SYS_gettid) } as u32, Relaxed);
         stream.start.store(clock::now().0, Relaxed);
         stream.occupancy.store(OCCUPIED, Release);
+        // SAFETY: the stream was claimed by this thread, which is guarded: nobody else has such a reference. Its memory is
+        // the new thread's stack's now.
+        unsafe { stream.own_mut() }.trail_generation = 0;
         local.stream.set(std::ptr::from_ref(stream).cast_mut());
         let guard = local.guard();
         // glibc may allocate for a key of a high number: that is our own doing.
@@ -165,63 +206,68 @@ impl Stream {
         }
     }
 
-    /// Appends what `encode` writes to the current buffer, or to a fresh one where there is no room, behind the thread's
-    /// introduction where that is due. False: there is no empty buffer.
+    /// Appends what `encode` writes to the current buffer, behind the thread's introduction where that is due. `bytes` are
+    /// enough for it. False: there is no empty buffer.
     #[inline]
     pub fn append(
         &self,
         local: &Local,
-        mut encode: impl FnMut(&mut Own, &mut [u8]) -> Option<usize>,
+        own: &mut Own,
+        bytes: usize,
+        encode: impl FnOnce(&mut Own, &mut [u8]) -> Option<usize>,
     ) -> bool {
-        // SAFETY: the stream is the calling thread's, which is guarded against its own signal handlers and makes no
-        // second reference: `encode` is only given this one.
-        let own = unsafe { self.own_mut() };
-        for _ in 0..2 {
-            if let Some(buffer) = self.current() {
-                // SAFETY: it is the calling thread's current buffer, and the slice ends with this block.
-                let out = unsafe { buffer.free_mut() };
-                let introduced =
-                    if own.thread == local.thread.get() { Some(0) } else { self.introduce(own, out) };
-                let len = introduced.and_then(|at| Some(at + encode(own, out.get_mut(at..)?)?));
-                if let Some(len) = len {
-                    own.thread = local.thread.get();
-                    buffer.commit(len);
-                    return true;
-                }
-            }
-            if !self.renew(own) {
-                return false;
-            }
+        let Some(buffer) = self.buffer_for(own, bytes + INTRODUCTION) else { return false };
+        // SAFETY: it is the calling thread's current buffer, and the slice ends with this function.
+        let out = unsafe { buffer.free_mut() };
+        let introduced = if own.thread == local.thread.get() { 0 } else { self.introduce(local, own, out) };
+        match out.get_mut(introduced..).and_then(|out| encode(own, out)) {
+            Some(len) => buffer.commit(introduced + len),
+            None => return false,
         }
-        false
+        true
+    }
+
+    /// The current buffer, or a fresh one where that has not so many bytes left.
+    #[inline]
+    fn buffer_for(&self, own: &mut Own, bytes: usize) -> Option<BufferRef> {
+        match self.current() {
+            Some(buffer) if buffer.room() >= bytes => Some(buffer),
+            _ => self.renew(own),
+        }
     }
 
     #[cold]
-    fn introduce(&self, own: &mut Own, out: &mut [u8]) -> Option<usize> {
+    fn introduce(&self, local: &Local, own: &mut Own, out: &mut [u8]) -> usize {
+        let _errno = Errno::save();
         let mut name: ThreadName = [0; 16];
         // SAFETY: the kernel writes at most 16 bytes, a thread's longest name with its zero.
         unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
         let Occupant { thread, tid, start } = self.occupant_unchecked();
-        own.encoder.thread(out, thread, tid, start, &name)
+        let len = own.encoder.thread(out, thread, tid, start, &name);
+        own.thread = local.thread.get();
+        len.unwrap_or(0)
     }
 
     #[cold]
-    fn renew(&self, own: &mut Own) -> bool {
-        let Some(exchange) = buffer::exchange() else { return false };
-        let Some(fresh) = crate::record::wait_for_empty(exchange) else { return false };
+    fn renew(&self, own: &mut Own) -> Option<BufferRef> {
+        let _errno = Errno::save();
+        let exchange = buffer::exchange()?;
+        let fresh = crate::record::wait_for_empty(exchange)?;
         fresh.begin(self.index.load(Relaxed), own.sequence);
         own.sequence += 1;
         let full = BufferRef::from_ptr(self.current.swap(fresh.as_ptr(), AcqRel));
         if let Some(full) = full {
             exchange.send(full);
         }
-        true
+        Some(fresh)
     }
 
+    /// The part of the stream that is the thread's alone.
+    ///
     /// # Safety
     /// The caller is the stream's thread, guarded against its own signal handlers, and has no other such reference.
     #[expect(clippy::mut_from_ref, reason = "the contract is what makes it exclusive")]
-    unsafe fn own_mut(&self) -> &mut Own {
+    pub unsafe fn own_mut(&self) -> &mut Own {
         let own = (&raw const self.own).cast_mut();
         // SAFETY: streams live in mapped memory that is only ever reached through raw pointers from the list, so it may
         // be written; exclusiveness is the caller's contract.
@@ -289,9 +335,10 @@ unsafe extern "C" fn ended(_stream: *mut c_void) {
     local.set_guard(Guard::Recording);
     // SAFETY: the pointer is null or to a stream, which is mapped for ever.
     if let Some(stream) = unsafe { local.stream.get().as_ref() } {
-        stream.append(local, |own, out| own.encoder.thread_end(out, clock::now()));
-        // SAFETY: as in `append`, whose reference is gone.
-        unsafe { stream.own_mut() }.thread = 0;
+        // SAFETY: it is this thread's stream, and the guard is set.
+        let own = unsafe { stream.own_mut() };
+        stream.append(local, own, LONGEST, |own, out| own.encoder.thread_end(out, clock::now()));
+        own.thread = 0;
         local.stream.set(std::ptr::null_mut());
         stream.occupancy.store(FREE, Release);
     }

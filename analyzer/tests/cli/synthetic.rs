@@ -70,13 +70,16 @@ impl File {
 pub struct Log {
     stream: u32,
     encoder: Box<EventEncoder>,
+    /// The last allocation's, leaf first.
+    stack: Vec<u64>,
     bytes: Vec<u8>,
 }
 
 impl Log {
     /// The stream and the thread have the same number; the thread's name is of the preamble.
     pub fn new(number: u32) -> Log {
-        let mut log = Log { stream: number, encoder: Box::new(EventEncoder::new()), bytes: Vec::new() };
+        let encoder = Box::new(EventEncoder::new());
+        let mut log = Log { stream: number, encoder, stack: Vec::new(), bytes: Vec::new() };
         let name = ["main", "worker", "poller", "logger"][number as usize % 4];
         log.thread(number, 4711 + number, 0, name);
         log
@@ -101,9 +104,22 @@ impl Log {
         self
     }
 
+    fn birth(
+        &mut self,
+        key: u64,
+        stamp: u64,
+        size: u64,
+        stack: &[u64],
+    ) -> Birth<impl ExactSizeIterator<Item = u64> + Clone + use<>> {
+        let kept = self.stack.iter().rev().zip(stack.iter().rev()).take_while(|(a, b)| a == b).count();
+        self.stack = stack.to_vec();
+        let pushed = stack[..stack.len() - kept].to_vec();
+        Birth { key, stamp: Nanos(stamp), size, kept, pushed: pushed.into_iter().rev() }
+    }
+
     /// `stack` is leaf first.
     pub fn alloc(&mut self, key: u64, stamp: u64, size: u64, stack: &[u64]) -> &mut Log {
-        let birth = Birth { key, stamp: Nanos(stamp), size, stack };
+        let birth = self.birth(key, stamp, size, stack);
         self.push(|encoder, out| encoder.alloc(out, birth))
     }
 
@@ -112,11 +128,12 @@ impl Log {
     }
 
     pub fn realloc(&mut self, old: (u64, u64), new: (u64, u64), size: u64, stack: &[u64]) -> &mut Log {
-        let birth = Birth { key: new.0, stamp: Nanos(new.1), size, stack };
+        let birth = self.birth(new.0, new.1, size, stack);
         self.push(|encoder, out| encoder.realloc(out, old.0, Nanos(old.1), birth))
     }
 
     pub fn generation(&mut self, generation: u32) -> &mut Log {
+        self.stack.clear();
         self.push(|encoder, out| encoder.generation(out, Generation(generation)))
     }
 }

@@ -1,8 +1,9 @@
 //! Walks the calling thread's stack: no allocation, no lock, no loader call but glibc's lock-free `_dl_find_object`.
 //!
 //! ```text
-//! walk ──▶ rules: return address → rule, a process-wide cache ──miss──▶ objects ──▶ cfi: .eh_frame_hdr, .eh_frame
-//!   └────▶ stack: which memory may be read
+//! trail ──▶ rules: return address → rule, a process-wide cache ──miss──▶ objects ──▶ cfi: .eh_frame_hdr, .eh_frame
+//!   │  └──▶ walk, arch::step: from a frame to its caller
+//!   └─────▶ stack: which memory may be read
 //! ```
 //! Everywhere an address is a return address: what it belongs to is looked up one byte before. Where a signal
 //! interrupted a function the exact address is made into one by adding 1.
@@ -12,6 +13,7 @@ pub mod objects;
 pub mod rules;
 pub mod stack;
 pub mod walk;
+pub mod trail;
 
 #[cfg(test)]
 pub mod tests;

@@ -22,7 +22,7 @@ pub fn find(return_address: u64) -> Rule {
     }
     let Some(entry) = CACHE.get(index) else { return Rule::UNKNOWN };
     let cached = entry.load(Relaxed);
-    if cached as u32 == tag as u32 && cached != 0 && UNLOADING.load(Relaxed) == 0 {
+    if cached as u32 == tag as u32 && cached != 0 && !is_unloading() {
         return Rule::from_bits((cached >> 32) as u32);
     }
     miss(return_address, entry, tag)
@@ -36,6 +36,12 @@ fn miss(return_address: u64, entry: &AtomicU64, tag: u64) -> Rule {
     let rule = row.map_or(Rule::UNKNOWN, |row| Rule::of(&row));
     entry.store(u64::from(rule.bits()) << 32 | tag, Relaxed);
     rule
+}
+
+/// Whether addresses may be changing their meaning.
+#[inline]
+pub fn is_unloading() -> bool {
+    UNLOADING.load(Acquire) != 0
 }
 
 /// Forgets every rule: an object was unloaded.

@@ -41,6 +41,8 @@ pub struct Window {
 
 impl Window {
     /// The window for a walk that starts at `sp`; empty where not even that can be read.
+    #[cold]
+    #[inline(never)]
     pub fn at(local: &Local, sp: u64) -> Window {
         let mut window =
             Window { own: (local.stack_low.get(), local.stack_high.get()), low: 0, high: 0, limit: 0 };
@@ -58,6 +60,12 @@ impl Window {
             let end = if readable(page) { page.saturating_add(PAGE) } else { page };
             (self.low, self.high, self.limit) = (sp, end.max(sp), sp.saturating_add(FOREIGN_LIMIT));
         }
+    }
+
+    /// Whether it is on the thread's own stack.
+    #[inline]
+    pub fn is_own(&self) -> bool {
+        self.high == self.own.1 && self.high != 0
     }
 
     /// Whether eight bytes at `at` can be read.

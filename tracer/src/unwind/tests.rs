@@ -1,20 +1,54 @@
 //! Frame by frame against the `backtrace` crate, which goes through libgcc.
 
-use super::walk::walk;
+use super::trail::Trail;
 use super::{objects, stack};
 use crate::arch::frame::Caller;
 use crate::arch::hooks::called_with_caller;
 use crate::local::local;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::c_int;
 
-/// Walks from the caller of [`called_with_caller`] outwards.
+thread_local! {
+    /// What a stream would have.
+    static TRAIL: RefCell<Box<Trail>> = RefCell::new(empty());
+}
+
+fn empty() -> Box<Trail> {
+    // SAFETY: zero bytes are an empty trail.
+    unsafe { Box::new_zeroed().assume_init() }
+}
+
+/// Walks from the caller of [`called_with_caller`] outwards, leaf first: incrementally, which must be the same as anew.
 pub unsafe extern "C" fn walk_from(out: *mut u64, len: usize, caller: Caller) -> usize {
-    let mut window = caller.window(local());
-    let at = caller.registers(&mut window).unwrap();
+    let capture = |trail: &mut Trail| {
+        let before: Vec<_> = trail.addresses(0).collect();
+        let at = caller.registers(local()).unwrap();
+        let kept = trail.capture(at, local());
+        assert_eq!(before[..kept], Vec::from_iter(trail.addresses(0))[..kept]);
+        Vec::from_iter(trail.addresses(0))
+    };
+    let anew = capture(&mut empty());
+    let incrementally = TRAIL.with_borrow_mut(|trail| capture(trail));
+    assert_eq!(incrementally, anew);
     // SAFETY: `compare` passes a slice's parts.
     let out = unsafe { std::slice::from_raw_parts_mut(out, len) };
-    walk(at, &mut window, out).0
+    out[..anew.len()].copy_from_slice(&anew);
+    out[..anew.len()].reverse();
+    anew.len()
+}
+
+/// Tells the walk which stack is the thread's own, as `pthread_create` and the start do in a traced process.
+fn know_own_stack() {
+    // SAFETY: asks for the bounds of the calling thread's stack; every place is valid.
+    unsafe {
+        let mut attributes = std::mem::zeroed();
+        assert_eq!(libc::pthread_getattr_np(libc::pthread_self(), &mut attributes), 0);
+        let (mut low, mut size) = (std::ptr::null_mut(), 0);
+        libc::pthread_attr_getstack(&attributes, &mut low, &mut size);
+        libc::pthread_attr_destroy(&mut attributes);
+        local().stack_low.set(low as u64);
+        local().stack_high.set(low as u64 + size as u64);
+    }
 }
 
 thread_local! {
@@ -26,7 +60,8 @@ thread_local! {
 fn compare() {
     objects::init();
     stack::init();
-    let mut ours = [0; 1024];
+    know_own_stack();
+    let mut ours = [0; 1025];
     // SAFETY: the place has that many entries.
     let depth = unsafe { called_with_caller(ours.as_mut_ptr(), ours.len()) };
     let mut reference = Vec::new();

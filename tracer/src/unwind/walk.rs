@@ -1,28 +1,22 @@
-//! The walk itself.
+//! What a step from a frame to its caller is, and steps of rare shape.
 
 use super::cfi::{self, Cfa, Place};
 use super::objects;
-use super::rules;
 use super::stack::Window;
 use crate::arch::frame::{Registers, address};
-use crate::arch::step::step;
 
 /// No code lies below.
-const LOWEST_CODE: u64 = 4096;
+pub const LOWEST_CODE: u64 = 4096;
 
-/// Walks from a frame outwards and writes return addresses, leaf first, to `out`. Returns how many there are, and
-/// whether `out` ended the walk.
-pub fn walk(mut at: Registers, window: &mut Window, out: &mut [u64]) -> (usize, bool) {
-    let mut depth = 0;
-    loop {
-        let Some(slot) = out.get_mut(depth) else { return (depth, true) };
-        *slot = at.return_address;
-        depth += 1;
-        match step(at, rules::find(at.return_address), window) {
-            Some(next) if next.return_address >= LOWEST_CODE => at = next,
-            _ => return (depth, false),
-        }
-    }
+/// Where a frame of common shape has what leads to its caller.
+#[derive(Clone, Copy, Debug)]
+pub struct Links {
+    /// The caller's stack pointer.
+    pub cfa: u64,
+    /// Of the caller's return address.
+    pub return_slot: u64,
+    /// Of the caller's frame pointer; `return_slot` where it is the frame's own.
+    pub fp_slot: u64,
 }
 
 /// The caller of a frame of rare shape.

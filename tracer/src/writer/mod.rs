@@ -221,6 +221,7 @@ impl Writer {
 
     /// Brings the file up to date.
     fn flush(&mut self, last: bool) -> io::Result<()> {
+        clock::begin_round();
         let complete = clock::now();
         self.collect(true)?;
         let mut records = RecordWriter::new(clock::now());
@@ -292,20 +293,25 @@ fn settle(
     while let Ok(Some(event)) = state.decoder.next(&mut bytes) {
         match event {
             Event::Interval(interval) => state.interval = interval,
-            Event::Generation(Generation(generation)) => state.generation = generation,
+            Event::Generation(Generation(generation)) => {
+                state.generation = generation;
+                state.stack.clear();
+            }
             Event::Thread { thread, tid, stamp, name } => {
                 state.thread = thread.0;
                 threads.introduced(thread, tid, stamp, &name);
             }
             Event::ThreadEnd { stamp } => threads.ended(ThreadIndex(state.thread), stamp),
-            Event::Alloc { key, stamp, size, .. } => {
-                let node = stacks.intern(state.generation, state.decoder.stack());
+            Event::Alloc { key, stamp, size, kept, site } => {
+                state.stack.truncate(kept);
+                state.stack.extend_from_slice(state.decoder.pushed(site));
+                let node = stacks.intern(state.generation, &state.stack);
                 let (thread, interval) = (ThreadIndex(state.thread), state.interval);
                 samples.born(key, Sample { node, thread, time: stamp, size, interval });
             }
             Event::Free { key, stamp } => samples.died(key, stamp),
             // In sampled mode a realloc is a free and an allocation.
-            Event::Realloc { .. } => {}
+            Event::Realloc { .. } | Event::Site(_) => {}
         }
     }
 }

@@ -13,6 +13,8 @@ const LOOKS: usize = 16;
 pub struct State {
     /// Reads it, in sampled mode.
     pub decoder: EventDecoder,
+    /// The stack of its last allocation, outermost frame first.
+    pub stack: Vec<u64>,
     /// The interval in force in it.
     pub interval: u64,
     /// The generation of the module map in force in it.

@@ -2,7 +2,6 @@
 
 use crate::local::Local;
 use crate::unwind::cfi::Place;
-use crate::unwind::stack::Window;
 use std::arch::asm;
 
 /// DWARF's number of x29.
@@ -44,15 +43,9 @@ pub struct Caller {
 const _: () = assert!(size_of::<Caller>() == 24);
 
 impl Caller {
-    /// What may be read of its stack.
-    #[inline]
-    pub fn window(&self, local: &Local) -> Window {
-        Window::at(local, self.sp)
-    }
-
     /// Its registers.
     #[inline]
-    pub fn registers(&self, _window: &mut Window) -> Option<Registers> {
+    pub fn registers(&self, _local: &Local) -> Option<Registers> {
         Some(Registers::new(address(self.return_address), self.sp, self.fp))
     }
 }

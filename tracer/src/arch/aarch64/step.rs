@@ -7,7 +7,7 @@
 use super::frame::{FRAME_POINTER, Registers, STACK_POINTER, address};
 use crate::unwind::cfi::{Cfa, Place, Row};
 use crate::unwind::stack::{Window, readable};
-use crate::unwind::walk::evaluated;
+use crate::unwind::walk::{Links, evaluated};
 use crate::unwind::{objects, rules};
 
 /// A packed rule. The CFA (canonical frame address) is the stack pointer before the call. Where a function saves both x29
@@ -59,6 +59,12 @@ impl Rule {
             _ => return evaluate,
         };
         Rule::new(kind, cfa, slot).unwrap_or(evaluate)
+    }
+
+    /// Whether it is the outermost frame's.
+    #[inline]
+    pub fn ends(self) -> bool {
+        self.kind() == Kind::End
     }
 
     /// The 32 bits.
@@ -116,26 +122,37 @@ pub fn place(return_address: u64, bits: u32) -> (usize, u64) {
     ((return_address >> 2) as usize & ((1 << bits) - 1), tag)
 }
 
-/// The caller of `at`, which `rule` is for.
-#[inline(always)]
-pub fn step(at: Registers, rule: Rule, window: &mut Window) -> Option<Registers> {
-    let cfa = match rule.kind() {
-        Kind::Sp | Kind::SpRecord => at.sp.wrapping_add(rule.cfa() as u64),
-        Kind::FpRecord => at.fp.wrapping_add(rule.cfa() as u64),
-        Kind::Evaluate => return evaluated(at, window),
-        Kind::Unknown => return interrupted(at, window).or_else(|| by_frame_pointer(at, window)),
-        Kind::End => return None,
-    };
-    // Stacks grow down, so the caller's frame lies above.
-    if cfa <= at.sp {
-        return None;
+impl Rule {
+    /// Where a frame of this rule, `at`, has what leads to its caller; `None` where there is more to it.
+    #[inline(always)]
+    pub fn links(self, at: &Registers) -> Option<Links> {
+        let base = match self.kind() {
+            Kind::Sp | Kind::SpRecord => at.sp,
+            Kind::FpRecord => at.fp,
+            _ => return None,
+        };
+        let cfa = base.wrapping_add(self.cfa() as u64);
+        let slot = cfa.wrapping_add(self.slot() as u64);
+        let return_slot = if self.kind() == Kind::Sp { slot } else { slot.wrapping_add(8) };
+        Some(Links { cfa, return_slot, fp_slot: slot })
     }
-    let slot = cfa.wrapping_add(rule.slot() as u64);
-    let (fp, return_address) = match rule.kind() {
-        Kind::Sp => (at.fp, window.load(slot)?),
-        _ => (window.load(slot)?, window.load(slot.checked_add(8)?)?),
-    };
-    Some(Registers::new(address(return_address), cfa, fp))
+}
+
+/// The caller of `at`, which `rule` is for.
+pub fn step(at: Registers, rule: Rule, window: &mut Window) -> Option<Registers> {
+    if let Some(Links { cfa, return_slot, fp_slot }) = rule.links(&at) {
+        // Stacks grow down, so the caller's frame lies above.
+        if cfa <= at.sp {
+            return None;
+        }
+        let fp = if fp_slot == return_slot { at.fp } else { window.load(fp_slot)? };
+        return Some(Registers::new(address(window.load(return_slot)?), cfa, fp));
+    }
+    match rule.kind() {
+        Kind::Evaluate => evaluated(at, window),
+        Kind::Unknown => interrupted(at, window).or_else(|| by_frame_pointer(at, window)),
+        _ => None,
+    }
 }
 
 /// The function that a signal interrupted, where `at` is the kernel's return from its handler: two instructions that

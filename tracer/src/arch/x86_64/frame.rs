@@ -34,18 +34,25 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// What may be read of its stack.
-    #[inline]
-    pub fn window(&self, local: &Local) -> Window {
-        Window::at(local, self.sp.wrapping_sub(8))
-    }
-
     /// Its registers; `None` where its return address cannot be read.
     #[inline]
-    pub fn registers(&self, window: &mut Window) -> Option<Registers> {
-        let return_address = window.load(self.sp.wrapping_sub(8))?;
+    pub fn registers(&self, local: &Local) -> Option<Registers> {
+        let slot = self.sp.wrapping_sub(8);
+        let return_address = if (local.stack_low.get()..local.stack_high.get()).contains(&slot) {
+            // SAFETY: the hook's return address, on the calling thread's own stack.
+            unsafe { (slot as *const u64).read_unaligned() }
+        } else {
+            foreign(local, slot)?
+        };
         Some(Registers::new(return_address, self.sp, self.fp))
     }
+}
+
+/// A return address on a stack that is not the thread's own.
+#[cold]
+#[inline(never)]
+fn foreign(local: &Local, slot: u64) -> Option<u64> {
+    Window::at(local, slot).load(slot)
 }
 
 /// A frame.

@@ -8,7 +8,8 @@ use super::frame::{FRAME_POINTER, Registers, STACK_POINTER};
 use crate::unwind::cfi::{Cfa, Place, Row};
 use crate::unwind::objects;
 use crate::unwind::stack::Window;
-use crate::unwind::walk::evaluated;
+use crate::unwind::walk::{Links, evaluated};
+use std::hint::select_unpredictable;
 
 /// A packed rule. The CFA (canonical frame address) is the stack pointer before the call, and the return address
 /// always lies at CFA − 8.
@@ -56,6 +57,12 @@ impl Rule {
             _ => return evaluate,
         };
         Rule::new(kind, cfa, slot).unwrap_or(evaluate)
+    }
+
+    /// Whether it is the outermost frame's.
+    #[inline]
+    pub fn ends(self) -> bool {
+        self.kind() == Kind::End
     }
 
     /// The 32 bits.
@@ -109,31 +116,40 @@ pub fn place(return_address: u64, bits: u32) -> (usize, u64) {
     (return_address as usize & ((1 << bits) - 1), return_address >> bits)
 }
 
-/// The caller of `at`, which `rule` is for.
-#[inline(always)]
-pub fn step(at: Registers, rule: Rule, window: &mut Window) -> Option<Registers> {
-    match rule.kind() {
-        Kind::Rsp => frame(at, at.sp.wrapping_add(rule.cfa() as u64), None, window),
-        Kind::Rbp => frame(at, at.fp.wrapping_add(rule.cfa() as u64), None, window),
-        Kind::RspSaved => frame(at, at.sp.wrapping_add(rule.cfa() as u64), Some(rule.slot()), window),
-        Kind::RbpSaved => frame(at, at.fp.wrapping_add(rule.cfa() as u64), Some(rule.slot()), window),
-        Kind::Evaluate => evaluated(at, window),
-        Kind::Unknown => by_frame_pointer(at, window),
-        Kind::End => None,
+impl Rule {
+    /// Where a frame of this rule, `at`, has what leads to its caller; `None` where there is more to it.
+    #[inline(always)]
+    pub fn links(self, at: &Registers) -> Option<Links> {
+        const OTHER: u32 = Kind::Evaluate as u32;
+        const FROM_RBP: u32 = Kind::Rbp as u32;
+        const SAVED: u32 = Kind::RspSaved as u32;
+        if self.0 & OTHER != 0 {
+            return None;
+        }
+        let base = select_unpredictable(self.0 & FROM_RBP != 0, at.fp, at.sp);
+        let cfa = base.wrapping_add(self.cfa() as u64);
+        let return_slot = cfa.wrapping_sub(8);
+        let fp_slot =
+            select_unpredictable(self.0 & SAVED != 0, cfa.wrapping_add(self.slot() as u64), return_slot);
+        Some(Links { cfa, return_slot, fp_slot })
     }
 }
 
-/// The caller of a frame of common shape: stacks grow down, so its frame lies above.
-#[inline]
-fn frame(at: Registers, cfa: u64, slot: Option<i64>, window: &mut Window) -> Option<Registers> {
-    if cfa <= at.sp {
-        return None;
+/// The caller of `at`, which `rule` is for.
+pub fn step(at: Registers, rule: Rule, window: &mut Window) -> Option<Registers> {
+    if let Some(Links { cfa, return_slot, fp_slot }) = rule.links(&at) {
+        // Stacks grow down, so the caller's frame lies above.
+        if cfa <= at.sp {
+            return None;
+        }
+        let fp = if fp_slot == return_slot { at.fp } else { window.load(fp_slot)? };
+        return Some(Registers::new(window.load(return_slot)?, cfa, fp));
     }
-    let fp = match slot {
-        Some(offset) => window.load(cfa.wrapping_add(offset as u64))?,
-        None => at.fp,
-    };
-    Some(Registers::new(window.load(cfa.wrapping_sub(8))?, cfa, fp))
+    match rule.kind() {
+        Kind::Evaluate => evaluated(at, window),
+        Kind::Unknown => by_frame_pointer(at, window),
+        _ => None,
+    }
 }
 
 /// The caller of code without unwind information, if that code keeps a frame pointer: rbp then points at the caller's

@@ -1,0 +1,357 @@
+//! The writing side of a stream.
+
+use super::*;
+use crate::varint::{self, zigzag};
+
+/// The encoding side of one stream. It allocates nothing and cannot panic; all its bytes zero are a fresh one.
+pub struct EventEncoder {
+    stamp: u64,
+    /// Frames of the last allocation's stack.
+    depth: usize,
+    /// The last site's place plus 1; 0: none yet.
+    last: u16,
+    /// The place plus 1 of the site that followed it the time before; 0: none yet.
+    expected: u16,
+    /// Sites that have a number.
+    numbered: u16,
+    last_alloc: u64,
+    last_free: u64,
+    last_address: u64,
+    keys: Keys,
+    /// By [`place_of_key`]: where in the ring a key was put last.
+    positions: [u8; POSITIONS],
+    sites: [Site; SITES],
+    addresses: [u64; ADDRESSES],
+}
+
+const POSITIONS: usize = 1 << 10;
+
+/// A way from one stack to the next.
+#[derive(Clone, Copy)]
+struct Site {
+    /// Of the frames dropped and pushed; 0: there is none here yet.
+    hash: u64,
+    /// Of the last allocation.
+    size: u64,
+    /// As the stream says it, plus 1.
+    number: u16,
+    /// The place plus 1 of the site that came next the last time.
+    next: u16,
+}
+
+impl Default for EventEncoder {
+    fn default() -> Self {
+        EventEncoder::new()
+    }
+}
+
+/// The part of an allocation that is new: bytes and where from.
+#[derive(Clone, Copy)]
+pub struct Birth<P> {
+    /// Names the block.
+    pub key: u64,
+    /// After the call; not before the stream's last stamp.
+    pub stamp: Nanos,
+    /// Requested bytes.
+    pub size: u64,
+    /// Outermost frames that the stack shares with the stream's last one.
+    pub kept: usize,
+    /// Return addresses of the other frames, outermost first; at most [`MAX_DEPTH`](crate::MAX_DEPTH) and
+    /// [`TRUNCATED`](crate::TRUNCATED) in all.
+    pub pushed: P,
+}
+
+/// An odd number with bits in no order: 2^64 divided by the golden ratio.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Bytes that suffice for an event, its pushed addresses aside.
+pub const LONGEST: usize = 64;
+
+/// Bytes that suffice for a pushed address.
+pub const ADDRESS: usize = 2 + varint::MAX_LEN;
+
+#[inline]
+fn place_of_key(key: u64) -> usize {
+    (key.wrapping_mul(SPREAD) >> 54) as usize % POSITIONS
+}
+
+#[inline]
+fn place_of_address(address: u64) -> usize {
+    (address.wrapping_mul(SPREAD) >> 52) as usize % ADDRESSES
+}
+
+#[inline]
+fn flag(is_set: bool, flag: u8) -> u8 {
+    if is_set { flag } else { 0 }
+}
+
+impl EventEncoder {
+    /// An encoder whose last stack is empty.
+    pub const fn new() -> EventEncoder {
+        const NO_SITE: Site = Site { hash: 0, size: 0, number: 0, next: 0 };
+        EventEncoder {
+            stamp: 0,
+            depth: 0,
+            last: 0,
+            expected: 0,
+            numbered: 0,
+            last_alloc: 0,
+            last_free: 0,
+            last_address: 0,
+            keys: Keys::EMPTY,
+            positions: [0; POSITIONS],
+            sites: [NO_SITE; SITES],
+            addresses: [0; ADDRESSES],
+        }
+    }
+
+    /// The stream's last stamp.
+    #[inline]
+    pub fn stamp(&self) -> Nanos {
+        Nanos(self.stamp)
+    }
+
+    /// Encodes an allocation at the start of `out` and returns the bytes taken. `None`: there was no room, and
+    /// nothing has changed.
+    #[inline]
+    pub fn alloc<P>(&mut self, out: &mut [u8], birth: Birth<P>) -> Option<usize>
+    where
+        P: ExactSizeIterator<Item = u64> + Clone,
+    {
+        let mut w = Cursor::with_room(out, LONGEST, birth.pushed.len())?;
+        let place = self.site(&mut w, birth.kept, birth.pushed.clone());
+        self.birth(&mut w, place, birth);
+        Some(w.at)
+    }
+
+    /// Encodes a free; as [`alloc`](Self::alloc).
+    #[inline]
+    pub fn free(&mut self, out: &mut [u8], key: u64, stamp: Nanos) -> Option<usize> {
+        let mut w = Cursor::with_room(out, LONGEST, 0)?;
+        let ago = self.ago(key);
+        let stamped = stamp.0 > self.stamp;
+        w.byte(FREE | flag(stamped, STAMPED) | ago.min(31) << FREE_AGO);
+        if ago == 0 {
+            w.number(fold(key.wrapping_sub(self.last_free)));
+        } else if ago >= 31 {
+            w.byte(ago);
+        }
+        self.last_free = key;
+        self.put_stamp(&mut w, stamp);
+        Some(w.at)
+    }
+
+    /// Encodes a realloc of the block `old_key`, stamped before the call; as [`alloc`](Self::alloc).
+    #[inline]
+    pub fn realloc<P>(
+        &mut self,
+        out: &mut [u8],
+        old_key: u64,
+        old_stamp: Nanos,
+        birth: Birth<P>,
+    ) -> Option<usize>
+    where
+        P: ExactSizeIterator<Item = u64> + Clone,
+    {
+        let mut w = Cursor::with_room(out, LONGEST, birth.pushed.len())?;
+        let place = self.site(&mut w, birth.kept, birth.pushed.clone());
+        w.byte(REALLOC);
+        let ago = self.ago(old_key);
+        w.byte(ago);
+        if ago == 0 {
+            w.number(fold(old_key.wrapping_sub(self.last_free)));
+        }
+        self.last_free = old_key;
+        w.number(self.stamp.max(birth.stamp.0).saturating_sub(old_stamp.0));
+        self.birth(&mut w, place, birth);
+        Some(w.at)
+    }
+
+    /// Encodes a change of the sampling interval; as [`alloc`](Self::alloc).
+    pub fn interval(out: &mut [u8], bytes: u64) -> Option<usize> {
+        let mut w = Cursor::with_room(out, LONGEST, 0)?;
+        w.byte(INTERVAL);
+        w.number(bytes);
+        Some(w.at)
+    }
+
+    /// Encodes a change of the module map; as [`alloc`](Self::alloc), but that the next stack shares no frames with the
+    /// one before: an equal address may mean another function now.
+    pub fn generation(&mut self, out: &mut [u8], generation: Generation) -> Option<usize> {
+        let mut w = Cursor::with_room(out, LONGEST, 0)?;
+        self.depth = 0;
+        w.byte(GENERATION);
+        w.number(u64::from(generation.0));
+        Some(w.at)
+    }
+
+    /// Encodes that the stream has another thread now; as [`alloc`](Self::alloc).
+    pub fn thread(
+        &self,
+        out: &mut [u8],
+        thread: ThreadIndex,
+        tid: u32,
+        stamp: Nanos,
+        name: &ThreadName,
+    ) -> Option<usize> {
+        let mut w = Cursor::with_room(out, LONGEST, 0)?;
+        w.byte(THREAD);
+        w.number(u64::from(thread.0));
+        w.number(u64::from(tid));
+        w.number(stamp.0.saturating_sub(self.stamp));
+        for &byte in name {
+            w.byte(byte);
+        }
+        Some(w.at)
+    }
+
+    /// Encodes that the stream's thread ends; as [`alloc`](Self::alloc).
+    pub fn thread_end(&self, out: &mut [u8], stamp: Nanos) -> Option<usize> {
+        let mut w = Cursor::with_room(out, LONGEST, 0)?;
+        w.byte(THREAD_END);
+        w.number(stamp.0.saturating_sub(self.stamp));
+        Some(w.at)
+    }
+
+    /// The place of the site that leads from the last stack to the next; where it is not there yet, its definition.
+    #[inline]
+    fn site<P>(&mut self, w: &mut Cursor, kept: usize, pushed: P) -> usize
+    where
+        P: ExactSizeIterator<Item = u64> + Clone,
+    {
+        let kept = kept.min(self.depth);
+        let dropped = self.depth - kept;
+        self.depth = kept + pushed.len();
+        let mut hash = SPREAD ^ dropped as u64;
+        for address in pushed.clone() {
+            hash = (hash.rotate_left(23) ^ address).wrapping_mul(SPREAD);
+        }
+        hash = (hash ^ hash >> 32).wrapping_mul(SPREAD) | 1;
+        let place = (hash >> 53) as usize % SITES;
+        if self.sites[place].hash != hash {
+            self.define(w, place, hash, dropped, pushed);
+        }
+        place
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn define<P>(&mut self, w: &mut Cursor, place: usize, hash: u64, dropped: usize, pushed: P)
+    where
+        P: ExactSizeIterator<Item = u64>,
+    {
+        let Some(site) = self.sites.get_mut(place) else { return };
+        if site.number == 0 {
+            self.numbered += 1;
+            site.number = self.numbered;
+        }
+        *site = Site { hash, size: 0, number: site.number, next: 0 };
+        w.byte(SITE);
+        w.number(u64::from(site.number - 1));
+        w.number(dropped as u64);
+        w.number(pushed.len() as u64);
+        self.expected = place as u16 + 1;
+        for address in pushed {
+            let place = place_of_address(address);
+            let known = &mut self.addresses[place];
+            if *known == address {
+                w.pair(place as u16 * 2);
+            } else {
+                *known = address;
+                w.pair(place as u16 * 2 + 1);
+                w.number(zigzag(address.wrapping_sub(self.last_address)));
+                self.last_address = address;
+            }
+        }
+    }
+
+    /// The allocation itself, at the site in `place`.
+    #[inline]
+    fn birth<P>(&mut self, w: &mut Cursor, place: usize, birth: Birth<P>) {
+        let ago = self.ago(birth.key);
+        let follows = place as u16 + 1;
+        let is_expected = self.expected == follows;
+        let site = &mut self.sites[place];
+        let is_same_size = site.size == birth.size;
+        let stamped = birth.stamp.0 > self.stamp;
+        let kind = if is_expected { ALLOC_NEXT } else { ALLOC_SITE };
+        w.byte(kind | flag(stamped, STAMPED) | flag(is_same_size, SAME_SIZE) | ago.min(15) << ALLOC_AGO);
+        if !is_expected {
+            w.number(u64::from(site.number - 1));
+        }
+        if ago == 0 {
+            w.number(fold(birth.key.wrapping_sub(self.last_alloc)));
+        } else if ago >= 15 {
+            w.byte(ago);
+        }
+        if !is_same_size {
+            w.number(birth.size);
+            site.size = birth.size;
+        }
+        let next = site.next;
+        self.last_alloc = birth.key;
+        self.put_stamp(w, birth.stamp);
+        if let Some(last) = self.sites.get_mut(usize::from(self.last).wrapping_sub(1)) {
+            last.next = follows;
+        }
+        self.last = follows;
+        self.expected = next;
+    }
+
+    #[inline]
+    fn put_stamp(&mut self, w: &mut Cursor, stamp: Nanos) {
+        if stamp.0 > self.stamp {
+            w.number(stamp.0 - self.stamp);
+            self.stamp = stamp.0;
+        }
+    }
+
+    /// How many keys ago the key was seen, 0 where not lately; and puts it into the ring.
+    #[inline]
+    fn ago(&mut self, key: u64) -> u8 {
+        let position = &mut self.positions[place_of_key(key)];
+        let at = std::mem::replace(position, self.keys.next);
+        let is_there = self.keys.ring[usize::from(at)] == key;
+        let ago = if is_there { self.keys.next.wrapping_sub(at) } else { 0 };
+        self.keys.push(key);
+        ago
+    }
+}
+
+/// Writes into a slice that has room for all of an event.
+struct Cursor<'a> {
+    out: &'a mut [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// `None` where there is not room for so many bytes and addresses.
+    #[inline]
+    fn with_room(out: &'a mut [u8], bytes: usize, addresses: usize) -> Option<Cursor<'a>> {
+        (out.len() >= bytes + ADDRESS * addresses).then_some(Cursor { out, at: 0 })
+    }
+
+    #[inline]
+    fn byte(&mut self, value: u8) {
+        if let Some(slot) = self.out.get_mut(self.at) {
+            *slot = value;
+        }
+        self.at += 1;
+    }
+
+    #[inline]
+    fn pair(&mut self, value: u16) {
+        let [low, high] = value.to_le_bytes();
+        self.byte(low);
+        self.byte(high);
+    }
+
+    #[inline]
+    fn number(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.byte(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.byte(value as u8);
+    }
+}
