@@ -68,6 +68,12 @@ pub extern "C" fn alloc(block: *mut c_void, size: usize, caller: Caller) -> *mut
     block
 }
 
+/// As [`birth`], where that is not the first thing to be quick.
+#[inline(never)]
+fn birth_elsewhere(local: &Local, born: &Born, died: Option<(u64, Nanos)>) {
+    birth(local, born, died);
+}
+
 /// Counts a block down, and takes it for a sample where that is due.
 #[inline(never)]
 fn maybe_sample(born: &Born) {
@@ -81,7 +87,7 @@ fn maybe_sample(born: &Born) {
 /// Records a birth at the interval that was in force.
 fn record_as(local: &Local, born: &Born, interval: u64, died: Option<(u64, Nanos)>) {
     match interval {
-        EVERY => birth(local, born, died),
+        EVERY => birth_elsewhere(local, born, died),
         _ => sample(local, born, interval),
     }
 }
@@ -171,7 +177,7 @@ pub extern "C" fn realloc(
 }
 
 /// Runs `work` guarded, unless the thread may not record now.
-#[inline]
+#[inline(always)]
 fn record(local: &Local, work: impl FnOnce(&Local)) {
     match local.guard() {
         Guard::Own => {}
@@ -261,7 +267,7 @@ fn take_sample(block: u64) -> Option<u64> {
 }
 
 /// The calling thread's stream, and the part of it that is the thread's alone.
-#[inline]
+#[inline(always)]
 fn stream_of(local: &Local) -> Option<(&'static Stream, &'static mut Own)> {
     let Some(stream) = Stream::of(local) else {
         stream::lose(local, Lost::BackPressure);
@@ -273,13 +279,13 @@ fn stream_of(local: &Local) -> Option<(&'static Stream, &'static mut Own)> {
 
 /// Records a block's birth, and in the same event another block's death. The block has not been returned to the program
 /// yet, so nobody can free it meanwhile.
-#[inline]
+#[inline(always)]
 fn birth(local: &Local, born: &Born, died: Option<(u64, Nanos)>) {
     let Some((stream, own)) = stream_of(local) else { return };
     let generation = unwind(local, born, own);
     let stamp = if died.is_some() { clock::now() } else { own.stamp() };
-    let stated = Stated { key: born.block, stamp, interval: EVERY, generation };
-    if !append(local, stream, own, born, stated, died) {
+    let said = Said { key: born.block, stamp, interval: EVERY, generation };
+    if !append(stream, own, born, said, died) {
         stream.lose(Lost::BackPressure);
     }
 }
@@ -294,7 +300,7 @@ fn sample(local: &Local, born: &Born, interval: u64) {
         return stream.lose(Lost::TableFull);
     }
     let generation = unwind(local, born, own);
-    if !append(local, stream, own, born, Stated { key: sample, stamp, interval, generation }, None) {
+    if !append(stream, own, born, Said { key: sample, stamp, interval, generation }, None) {
         stream.lose(Lost::BackPressure);
         take_sample(born.block);
     }
@@ -302,7 +308,7 @@ fn sample(local: &Local, born: &Born, interval: u64) {
 }
 
 /// What an event says of a birth beside the block and its stack.
-struct Stated {
+struct Said {
     key: u64,
     stamp: Nanos,
     interval: u64,
@@ -310,67 +316,76 @@ struct Stated {
 }
 
 /// Appends a birth at the trail's stack.
-#[inline]
-fn append(
-    local: &Local,
-    stream: &Stream,
-    own: &mut Own,
-    born: &Born,
-    stated: Stated,
-    died: Option<(u64, Nanos)>,
-) -> bool {
-    let Stated { key, stamp, interval, generation } = stated;
+#[inline(always)]
+fn append(stream: &Stream, own: &mut Own, born: &Born, said: Said, died: Option<(u64, Nanos)>) -> bool {
+    let Said { key, stamp, interval, generation } = said;
+    if (own.stated != u64::from(generation) + 1 || own.interval != interval)
+        && !state(stream, own, interval, generation)
+    {
+        return false;
+    }
     let bytes = LONGEST + ADDRESS * own.trail.addresses(own.said).len();
-    stream.append(local, own, bytes, |own, out| {
-        let mut at = 0;
-        if own.interval != interval || own.generation != u64::from(generation) + 1 {
-            at = state(own, out, interval, generation)?;
-        }
-        let out = out.get_mut(at..)?;
-        let pushed = own.trail.addresses(own.said);
-        let birth = Birth { key, stamp, size: born.size, kept: own.said, pushed };
-        let len = match died {
-            Some((old_key, old_stamp)) => own.encoder.realloc(out, old_key, old_stamp, birth)?,
-            None => own.encoder.alloc(out, birth)?,
-        };
-        own.said = own.trail.depth();
-        Some(at + len)
-    })
+    let Some((buffer, out)) = stream.room(own, bytes) else { return false };
+    let pushed = own.trail.addresses(own.said);
+    let birth = Birth { key, stamp, size: born.size, kept: own.said, pushed };
+    let len = match died {
+        Some((old_key, old_stamp)) => own.encoder.realloc(out, old_key, old_stamp, birth),
+        None => own.encoder.alloc(out, birth),
+    };
+    own.said = own.trail.depth();
+    buffer.commit(len.unwrap_or(0));
+    len.is_some()
 }
 
-/// States interval and generation in the stream, where they have changed.
+/// States thread, interval and generation in the stream, as far as they have changed. False: there is no empty buffer.
 #[cold]
-fn state(own: &mut Own, out: &mut [u8], interval: u64, generation: u32) -> Option<usize> {
-    let mut at = 0;
+#[inline(never)]
+fn state(stream: &Stream, own: &mut Own, interval: u64, generation: u32) -> bool {
+    if own.stated == 0 && !stream.introduce(own) {
+        return false;
+    }
     if own.interval != interval {
-        at += EventEncoder::interval(out, interval)?;
+        if !stream.append(own, |_, out| EventEncoder::interval(out, interval)) {
+            return false;
+        }
         own.interval = interval;
     }
-    if own.generation != u64::from(generation) + 1 {
-        at += own.encoder.generation(out.get_mut(at..)?, Generation(generation))?;
-        own.generation = u64::from(generation) + 1;
+    if own.stated != u64::from(generation) + 1 {
+        if !stream.append(own, |encoder, out| encoder.generation(out, Generation(generation))) {
+            return false;
+        }
+        own.stated = u64::from(generation) + 1;
+        own.said = 0;
     }
-    Some(at)
+    true
 }
 
 /// Records a death; where no stamp is given it happens now.
+#[inline(always)]
 fn death(local: &Local, key: u64, stamp: Option<Nanos>) {
     let Some((stream, own)) = stream_of(local) else { return };
+    let is_stated = own.stated != 0 || begin(stream, own);
     let stamp = stamp.unwrap_or_else(|| own.stamp());
-    if !stream.append(local, own, LONGEST, |own, out| own.encoder.free(out, key, stamp)) {
-        stream.lose(Lost::BackPressure);
+    match stream.room(own, LONGEST) {
+        Some((buffer, out)) if is_stated => buffer.commit(own.encoder.free(out, key, stamp).unwrap_or(0)),
+        _ => stream.lose(Lost::BackPressure),
     }
 }
 
+/// As [`state`], where a stream's first event is a death.
+#[cold]
+#[inline(never)]
+fn begin(stream: &Stream, own: &mut Own) -> bool {
+    forget(own);
+    state(stream, own, phase::interval(), modules::generation())
+}
+
 /// Makes the trail the caller's stack. Returns the generation of the module map that it is of.
-#[inline]
+#[inline(always)]
 fn unwind(local: &Local, born: &Born, own: &mut Own) -> u32 {
     let generation = modules::generation();
-    // An address means the same as before if nothing was unloaded since, and nothing is being unloaded: of that the
-    // generation tells only when it is done.
-    if own.trail_generation != u64::from(generation) + 1 || rules::is_unloading() {
-        own.trail.clear();
-        own.trail_generation = if rules::is_unloading() { 0 } else { u64::from(generation) + 1 };
+    if own.stated != u64::from(generation) + 1 || own.unsettled || rules::is_unloading() {
+        forget(own);
     }
     let kept = match born.caller.registers(local) {
         Some(at) => own.trail.capture(at, local),
@@ -381,10 +396,29 @@ fn unwind(local: &Local, born: &Born, own: &mut Own) -> u32 {
     if generation == modules::generation() { generation } else { unwind_again(local, born, own) }
 }
 
+/// An address means the same as before if nothing was unloaded since, and nothing is being unloaded: of that the
+/// generation tells only when it is done.
+#[cold]
+#[inline(never)]
+fn forget(own: &mut Own) {
+    own.trail.clear();
+    own.unsettled = rules::is_unloading();
+}
+
 #[cold]
 #[inline(never)]
 fn unwind_again(local: &Local, born: &Born, own: &mut Own) -> u32 {
-    unwind(local, born, own)
+    loop {
+        forget(own);
+        let generation = modules::generation();
+        own.said = match born.caller.registers(local) {
+            Some(at) => own.said.min(own.trail.capture(at, local)),
+            None => own.trail.capture_nothing(),
+        };
+        if generation == modules::generation() {
+            return generation;
+        }
+    }
 }
 
 /// An empty buffer; where there is none the caller waits for one if it was asked to, but not for a stopped writer.

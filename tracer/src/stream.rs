@@ -21,9 +21,6 @@ use prof::{EventEncoder, Nanos, ThreadIndex};
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
-/// Bytes that suffice for the events that introduce a thread, an interval and a generation.
-const INTRODUCTION: usize = 3 * LONGEST;
-
 const FREE: u8 = 0;
 const CLAIMED: u8 = 1;
 const OCCUPIED: u8 = 2;
@@ -49,17 +46,15 @@ pub struct Own {
     pub encoder: EventEncoder,
     /// The last stack.
     pub trail: Trail,
-    /// The generation of the module map that the trail is of, plus 1; 0: it is to be forgotten.
-    pub trail_generation: u64,
     /// How many of the trail's outermost frames the stream's last stack has too: fewer than the trail has in common with
     /// the stack before it where events between them were lost.
     pub said: usize,
+    /// The generation that the stream last said it is, plus 1, if it has said the thread too; else 0.
+    pub stated: u64,
     /// What the stream last said the interval is; 0: nothing yet.
     pub interval: u64,
-    /// What the stream last said the generation is, plus 1; 0: nothing yet.
-    pub generation: u64,
-    /// Whose events the stream last said these are, plus 1; 0: nobody's.
-    thread: u64,
+    /// Whether the trail's addresses may have changed their meaning since.
+    pub unsettled: bool,
     sequence: u32,
     /// How often the last stamp may be used again, and in which round.
     stamp_left: u32,
@@ -174,9 +169,8 @@ impl Stream {
         stream.tid.store(unsafe { libc::syscall(libc::SYS_gettid) } as u32, Relaxed);
         stream.start.store(clock::now().0, Relaxed);
         stream.occupancy.store(OCCUPIED, Release);
-        // SAFETY: the stream was claimed by this thread, which is guarded: nobody else has such a reference. Its memory is
-        // the new thread's stack's now.
-        unsafe { stream.own_mut() }.trail_generation = 0;
+        // SAFETY: the stream was claimed by this thread, which is guarded: nobody else has such a reference.
+        unsafe { stream.own_mut() }.stated = 0;
         local.stream.set(std::ptr::from_ref(stream).cast_mut());
         let guard = local.guard();
         // glibc may allocate for a key of a high number: that is our own doing.
@@ -206,49 +200,45 @@ impl Stream {
         }
     }
 
-    /// Appends what `encode` writes to the current buffer, behind the thread's introduction where that is due. `bytes` are
-    /// enough for it. False: there is no empty buffer.
-    #[inline]
+    /// At least `bytes` free bytes of the current buffer, or of a fresh one; what is written there is published by
+    /// [`BufferRef::commit`]. `None`: there is no empty buffer.
+    #[inline(always)]
+    pub fn room<'a>(&self, own: &mut Own, bytes: usize) -> Option<(BufferRef, &'a mut [u8])> {
+        let buffer = match self.current() {
+            Some(buffer) if buffer.room() >= bytes => buffer,
+            _ => self.renew(own)?,
+        };
+        // SAFETY: it is the calling thread's current buffer. Callers are done with one slice before they ask for the next:
+        // they all are in this file and in `record`, and commit it or return.
+        Some((buffer, unsafe { buffer.free_mut() }))
+    }
+
+    /// Appends what `encode` writes, an event without addresses. False: there is no empty buffer.
     pub fn append(
         &self,
-        local: &Local,
         own: &mut Own,
-        bytes: usize,
-        encode: impl FnOnce(&mut Own, &mut [u8]) -> Option<usize>,
+        encode: impl FnOnce(&mut EventEncoder, &mut [u8]) -> Option<usize>,
     ) -> bool {
-        let Some(buffer) = self.buffer_for(own, bytes + INTRODUCTION) else { return false };
-        // SAFETY: it is the calling thread's current buffer, and the slice ends with this function.
-        let out = unsafe { buffer.free_mut() };
-        let introduced = if own.thread == local.thread.get() { 0 } else { self.introduce(local, own, out) };
-        match out.get_mut(introduced..).and_then(|out| encode(own, out)) {
-            Some(len) => buffer.commit(introduced + len),
-            None => return false,
-        }
-        true
+        let Some((buffer, out)) = self.room(own, LONGEST) else { return false };
+        let len = encode(&mut own.encoder, out);
+        buffer.commit(len.unwrap_or(0));
+        len.is_some()
     }
 
-    /// The current buffer, or a fresh one where that has not so many bytes left.
-    #[inline]
-    fn buffer_for(&self, own: &mut Own, bytes: usize) -> Option<BufferRef> {
-        match self.current() {
-            Some(buffer) if buffer.room() >= bytes => Some(buffer),
-            _ => self.renew(own),
-        }
-    }
-
+    /// States the thread in the stream; false where there is no empty buffer.
     #[cold]
-    fn introduce(&self, local: &Local, own: &mut Own, out: &mut [u8]) -> usize {
+    #[inline(never)]
+    pub fn introduce(&self, own: &mut Own) -> bool {
         let _errno = Errno::save();
         let mut name: ThreadName = [0; 16];
         // SAFETY: the kernel writes at most 16 bytes, a thread's longest name with its zero.
         unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
         let Occupant { thread, tid, start } = self.occupant_unchecked();
-        let len = own.encoder.thread(out, thread, tid, start, &name);
-        own.thread = local.thread.get();
-        len.unwrap_or(0)
+        self.append(own, |encoder, out| encoder.thread(out, thread, tid, start, &name))
     }
 
     #[cold]
+    #[inline(never)]
     fn renew(&self, own: &mut Own) -> Option<BufferRef> {
         let _errno = Errno::save();
         let exchange = buffer::exchange()?;
@@ -337,8 +327,9 @@ unsafe extern "C" fn ended(_stream: *mut c_void) {
     if let Some(stream) = unsafe { local.stream.get().as_ref() } {
         // SAFETY: it is this thread's stream, and the guard is set.
         let own = unsafe { stream.own_mut() };
-        stream.append(local, own, LONGEST, |own, out| own.encoder.thread_end(out, clock::now()));
-        own.thread = 0;
+        if own.stated != 0 {
+            stream.append(own, |encoder, out| encoder.thread_end(out, clock::now()));
+        }
         local.stream.set(std::ptr::null_mut());
         stream.occupancy.store(FREE, Release);
     }

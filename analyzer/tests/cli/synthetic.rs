@@ -104,22 +104,17 @@ impl Log {
         self
     }
 
-    fn birth(
-        &mut self,
-        key: u64,
-        stamp: u64,
-        size: u64,
-        stack: &[u64],
-    ) -> Birth<impl ExactSizeIterator<Item = u64> + Clone + use<>> {
+    /// How many frames `stack` shares with the one before, and the others, outermost first.
+    fn difference(&mut self, stack: &[u64]) -> (usize, Vec<u64>) {
         let kept = self.stack.iter().rev().zip(stack.iter().rev()).take_while(|(a, b)| a == b).count();
         self.stack = stack.to_vec();
-        let pushed = stack[..stack.len() - kept].to_vec();
-        Birth { key, stamp: Nanos(stamp), size, kept, pushed: pushed.into_iter().rev() }
+        (kept, stack[..stack.len() - kept].iter().rev().copied().collect())
     }
 
     /// `stack` is leaf first.
     pub fn alloc(&mut self, key: u64, stamp: u64, size: u64, stack: &[u64]) -> &mut Log {
-        let birth = self.birth(key, stamp, size, stack);
+        let (kept, pushed) = self.difference(stack);
+        let birth = Birth { key, stamp: Nanos(stamp), size, kept, pushed: &pushed };
         self.push(|encoder, out| encoder.alloc(out, birth))
     }
 
@@ -128,7 +123,8 @@ impl Log {
     }
 
     pub fn realloc(&mut self, old: (u64, u64), new: (u64, u64), size: u64, stack: &[u64]) -> &mut Log {
-        let birth = self.birth(new.0, new.1, size, stack);
+        let (kept, pushed) = self.difference(stack);
+        let birth = Birth { key: new.0, stamp: Nanos(new.1), size, kept, pushed: &pushed };
         self.push(|encoder, out| encoder.realloc(out, old.0, Nanos(old.1), birth))
     }
 

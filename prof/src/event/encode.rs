@@ -47,7 +47,7 @@ impl Default for EventEncoder {
 
 /// The part of an allocation that is new: bytes and where from.
 #[derive(Clone, Copy)]
-pub struct Birth<P> {
+pub struct Birth<'a> {
     /// Names the block.
     pub key: u64,
     /// After the call; not before the stream's last stamp.
@@ -58,7 +58,7 @@ pub struct Birth<P> {
     pub kept: usize,
     /// Return addresses of the other frames, outermost first; at most [`MAX_DEPTH`](crate::MAX_DEPTH) and
     /// [`TRUNCATED`](crate::TRUNCATED) in all.
-    pub pushed: P,
+    pub pushed: &'a [u64],
 }
 
 /// An odd number with bits in no order: 2^64 divided by the golden ratio.
@@ -113,29 +113,21 @@ impl EventEncoder {
 
     /// Encodes an allocation at the start of `out` and returns the bytes taken. `None`: there was no room, and
     /// nothing has changed.
-    #[inline]
-    pub fn alloc<P>(&mut self, out: &mut [u8], birth: Birth<P>) -> Option<usize>
-    where
-        P: ExactSizeIterator<Item = u64> + Clone,
-    {
-        let mut w = Cursor::with_room(out, LONGEST, birth.pushed.len())?;
-        let place = self.site(&mut w, birth.kept, birth.pushed.clone());
-        self.birth(&mut w, place, birth);
+    #[inline(always)]
+    pub fn alloc(&mut self, out: &mut [u8], birth: Birth) -> Option<usize> {
+        let mut w = Cursor::with_room(out, birth.pushed.len())?;
+        let place = self.site(&mut w, &birth);
+        self.birth(&mut w, place, &birth);
         Some(w.at)
     }
 
     /// Encodes a free; as [`alloc`](Self::alloc).
-    #[inline]
+    #[inline(always)]
     pub fn free(&mut self, out: &mut [u8], key: u64, stamp: Nanos) -> Option<usize> {
-        let mut w = Cursor::with_room(out, LONGEST, 0)?;
+        let mut w = Cursor::with_room(out, 0)?;
         let ago = self.ago(key);
-        let stamped = stamp.0 > self.stamp;
-        w.byte(FREE | flag(stamped, STAMPED) | ago.min(31) << FREE_AGO);
-        if ago == 0 {
-            w.number(fold(key.wrapping_sub(self.last_free)));
-        } else if ago >= 31 {
-            w.byte(ago);
-        }
+        w.byte(FREE | flag(stamp.0 > self.stamp, STAMPED) | ago.min(31) << FREE_AGO);
+        w.key(ago, 31, key.wrapping_sub(self.last_free));
         self.last_free = key;
         self.put_stamp(&mut w, stamp);
         Some(w.at)
@@ -143,18 +135,9 @@ impl EventEncoder {
 
     /// Encodes a realloc of the block `old_key`, stamped before the call; as [`alloc`](Self::alloc).
     #[inline]
-    pub fn realloc<P>(
-        &mut self,
-        out: &mut [u8],
-        old_key: u64,
-        old_stamp: Nanos,
-        birth: Birth<P>,
-    ) -> Option<usize>
-    where
-        P: ExactSizeIterator<Item = u64> + Clone,
-    {
-        let mut w = Cursor::with_room(out, LONGEST, birth.pushed.len())?;
-        let place = self.site(&mut w, birth.kept, birth.pushed.clone());
+    pub fn realloc(&mut self, out: &mut [u8], old_key: u64, old_stamp: Nanos, birth: Birth) -> Option<usize> {
+        let mut w = Cursor::with_room(out, birth.pushed.len())?;
+        let place = self.site(&mut w, &birth);
         w.byte(REALLOC);
         let ago = self.ago(old_key);
         w.byte(ago);
@@ -163,13 +146,13 @@ impl EventEncoder {
         }
         self.last_free = old_key;
         w.number(self.stamp.max(birth.stamp.0).saturating_sub(old_stamp.0));
-        self.birth(&mut w, place, birth);
+        self.birth(&mut w, place, &birth);
         Some(w.at)
     }
 
     /// Encodes a change of the sampling interval; as [`alloc`](Self::alloc).
     pub fn interval(out: &mut [u8], bytes: u64) -> Option<usize> {
-        let mut w = Cursor::with_room(out, LONGEST, 0)?;
+        let mut w = Cursor::with_room(out, 0)?;
         w.byte(INTERVAL);
         w.number(bytes);
         Some(w.at)
@@ -178,7 +161,7 @@ impl EventEncoder {
     /// Encodes a change of the module map; as [`alloc`](Self::alloc), but that the next stack shares no frames with the
     /// one before: an equal address may mean another function now.
     pub fn generation(&mut self, out: &mut [u8], generation: Generation) -> Option<usize> {
-        let mut w = Cursor::with_room(out, LONGEST, 0)?;
+        let mut w = Cursor::with_room(out, 0)?;
         self.depth = 0;
         w.byte(GENERATION);
         w.number(u64::from(generation.0));
@@ -194,7 +177,7 @@ impl EventEncoder {
         stamp: Nanos,
         name: &ThreadName,
     ) -> Option<usize> {
-        let mut w = Cursor::with_room(out, LONGEST, 0)?;
+        let mut w = Cursor::with_room(out, 0)?;
         w.byte(THREAD);
         w.number(u64::from(thread.0));
         w.number(u64::from(tid));
@@ -207,39 +190,33 @@ impl EventEncoder {
 
     /// Encodes that the stream's thread ends; as [`alloc`](Self::alloc).
     pub fn thread_end(&self, out: &mut [u8], stamp: Nanos) -> Option<usize> {
-        let mut w = Cursor::with_room(out, LONGEST, 0)?;
+        let mut w = Cursor::with_room(out, 0)?;
         w.byte(THREAD_END);
         w.number(stamp.0.saturating_sub(self.stamp));
         Some(w.at)
     }
 
     /// The place of the site that leads from the last stack to the next; where it is not there yet, its definition.
-    #[inline]
-    fn site<P>(&mut self, w: &mut Cursor, kept: usize, pushed: P) -> usize
-    where
-        P: ExactSizeIterator<Item = u64> + Clone,
-    {
-        let kept = kept.min(self.depth);
+    #[inline(always)]
+    fn site(&mut self, w: &mut Cursor, birth: &Birth) -> usize {
+        let kept = birth.kept.min(self.depth);
         let dropped = self.depth - kept;
-        self.depth = kept + pushed.len();
+        self.depth = kept + birth.pushed.len();
         let mut hash = SPREAD ^ dropped as u64;
-        for address in pushed.clone() {
+        for address in birth.pushed {
             hash = (hash.rotate_left(23) ^ address).wrapping_mul(SPREAD);
         }
         hash = (hash ^ hash >> 32).wrapping_mul(SPREAD) | 1;
         let place = (hash >> 53) as usize % SITES;
         if self.sites[place].hash != hash {
-            self.define(w, place, hash, dropped, pushed);
+            self.define(w, place, hash, dropped, birth.pushed);
         }
         place
     }
 
     #[cold]
     #[inline(never)]
-    fn define<P>(&mut self, w: &mut Cursor, place: usize, hash: u64, dropped: usize, pushed: P)
-    where
-        P: ExactSizeIterator<Item = u64>,
-    {
+    fn define(&mut self, w: &mut Cursor, place: usize, hash: u64, dropped: usize, pushed: &[u64]) {
         let Some(site) = self.sites.get_mut(place) else { return };
         if site.number == 0 {
             self.numbered += 1;
@@ -251,7 +228,7 @@ impl EventEncoder {
         w.number(dropped as u64);
         w.number(pushed.len() as u64);
         self.expected = place as u16 + 1;
-        for address in pushed {
+        for &address in pushed {
             let place = place_of_address(address);
             let known = &mut self.addresses[place];
             if *known == address {
@@ -266,27 +243,23 @@ impl EventEncoder {
     }
 
     /// The allocation itself, at the site in `place`.
-    #[inline]
-    fn birth<P>(&mut self, w: &mut Cursor, place: usize, birth: Birth<P>) {
+    #[inline(always)]
+    fn birth(&mut self, w: &mut Cursor, place: usize, birth: &Birth) {
         let ago = self.ago(birth.key);
         let follows = place as u16 + 1;
         let is_expected = self.expected == follows;
         let site = &mut self.sites[place];
         let is_same_size = site.size == birth.size;
-        let stamped = birth.stamp.0 > self.stamp;
+        site.size = birth.size;
         let kind = if is_expected { ALLOC_NEXT } else { ALLOC_SITE };
-        w.byte(kind | flag(stamped, STAMPED) | flag(is_same_size, SAME_SIZE) | ago.min(15) << ALLOC_AGO);
+        let stamped = flag(birth.stamp.0 > self.stamp, STAMPED);
+        w.byte(kind | stamped | flag(is_same_size, SAME_SIZE) | ago.min(15) << ALLOC_AGO);
         if !is_expected {
             w.number(u64::from(site.number - 1));
         }
-        if ago == 0 {
-            w.number(fold(birth.key.wrapping_sub(self.last_alloc)));
-        } else if ago >= 15 {
-            w.byte(ago);
-        }
+        w.key(ago, 15, birth.key.wrapping_sub(self.last_alloc));
         if !is_same_size {
             w.number(birth.size);
-            site.size = birth.size;
         }
         let next = site.next;
         self.last_alloc = birth.key;
@@ -298,16 +271,17 @@ impl EventEncoder {
         self.expected = next;
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_stamp(&mut self, w: &mut Cursor, stamp: Nanos) {
-        if stamp.0 > self.stamp {
-            w.number(stamp.0 - self.stamp);
+        let later = stamp.0.saturating_sub(self.stamp);
+        if later > 0 {
+            w.number(later);
             self.stamp = stamp.0;
         }
     }
 
     /// How many keys ago the key was seen, 0 where not lately; and puts it into the ring.
-    #[inline]
+    #[inline(always)]
     fn ago(&mut self, key: u64) -> u8 {
         let position = &mut self.positions[place_of_key(key)];
         let at = std::mem::replace(position, self.keys.next);
@@ -325,13 +299,13 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// `None` where there is not room for so many bytes and addresses.
-    #[inline]
-    fn with_room(out: &'a mut [u8], bytes: usize, addresses: usize) -> Option<Cursor<'a>> {
-        (out.len() >= bytes + ADDRESS * addresses).then_some(Cursor { out, at: 0 })
+    /// `None` where there is not room for an event with so many addresses.
+    #[inline(always)]
+    fn with_room(out: &'a mut [u8], addresses: usize) -> Option<Cursor<'a>> {
+        (out.len() >= LONGEST + ADDRESS * addresses).then_some(Cursor { out, at: 0 })
     }
 
-    #[inline]
+    #[inline(always)]
     fn byte(&mut self, value: u8) {
         if let Some(slot) = self.out.get_mut(self.at) {
             *slot = value;
@@ -346,12 +320,23 @@ impl<'a> Cursor<'a> {
         self.byte(high);
     }
 
-    #[inline]
+    #[inline(always)]
     fn number(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.byte(value as u8 | 0x80);
             value >>= 7;
         }
         self.byte(value as u8);
+    }
+
+    /// Writes a key that was seen `ago` keys ago, of which the tag says up to `most` - 1: one byte, or where it has not
+    /// been seen lately the difference to another.
+    #[inline(always)]
+    fn key(&mut self, ago: u8, most: u8, difference: u64) {
+        if ago == 0 {
+            self.number(fold(difference));
+        } else if ago >= most {
+            self.byte(ago);
+        }
     }
 }

@@ -57,18 +57,10 @@ impl Log {
     }
 
     /// A birth of which the encoder is told at most `most` kept frames.
-    fn birth(
-        &mut self,
-        key: u64,
-        stamp: Nanos,
-        size: u64,
-        stack: &[u64],
-        most: usize,
-    ) -> Birth<impl ExactSizeIterator<Item = u64> + Clone + use<>> {
+    fn birth<'a>(&mut self, key: u64, stamp: Nanos, size: u64, stack: &'a [u64], most: usize) -> Birth<'a> {
         let kept = self.stack.iter().zip(stack).take_while(|(a, b)| a == b).count().min(most);
         self.stack = stack.to_vec();
-        let pushed = Vec::from(&stack[kept..]);
-        Birth { key, stamp, size, kept, pushed: pushed.into_iter() }
+        Birth { key, stamp, size, kept, pushed: &stack[kept..] }
     }
 
     fn push(&mut self, act: &Act, stamp: Nanos, most: usize) -> usize {
@@ -248,7 +240,7 @@ fn the_deepest_stack_of_far_addresses_has_room_in_what_is_asked_for() {
 #[test]
 fn no_room_changes_nothing() {
     let mut encoder = EventEncoder::new();
-    let birth = || Birth { key: 1, stamp: Nanos(7), size: 64, kept: 0, pushed: [0x5000, 0x4000].into_iter() };
+    let birth = || Birth { key: 1, stamp: Nanos(7), size: 64, kept: 0, pushed: &[0x5000, 0x4000] };
     assert_eq!(encoder.alloc(&mut [0; 6], birth()), None);
     assert_eq!(encoder.free(&mut [0; 6], 1, Nanos(9)), None);
     let (mut a, mut b) = ([0; 128], [0; 128]);

@@ -21,11 +21,11 @@ fn empty() -> Box<Trail> {
 /// Walks from the caller of [`called_with_caller`] outwards, leaf first: incrementally, which must be the same as anew.
 pub unsafe extern "C" fn walk_from(out: *mut u64, len: usize, caller: Caller) -> usize {
     let capture = |trail: &mut Trail| {
-        let before: Vec<_> = trail.addresses(0).collect();
+        let before = trail.addresses(0).to_vec();
         let at = caller.registers(local()).unwrap();
         let kept = trail.capture(at, local());
-        assert_eq!(before[..kept], Vec::from_iter(trail.addresses(0))[..kept]);
-        Vec::from_iter(trail.addresses(0))
+        assert_eq!(before[..kept], trail.addresses(0)[..kept]);
+        trail.addresses(0).to_vec()
     };
     let anew = capture(&mut empty());
     let incrementally = TRAIL.with_borrow_mut(|trail| capture(trail));

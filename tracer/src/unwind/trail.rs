@@ -70,13 +70,13 @@ impl Frame {
         (self.return_slot == nowhere()).then_some(self.fp_word)
     }
 
-    #[inline]
+    #[inline(always)]
     fn registers(&self) -> Registers {
         Registers::new(self.return_address, self.sp, self.fp)
     }
 
     /// Whether the walk came to these registers here.
-    #[inline]
+    #[inline(always)]
     fn is(&self, at: &Registers) -> bool {
         // A frame with more to it than is kept has no such stack pointer.
         self.return_address == at.return_address
@@ -89,7 +89,7 @@ impl Frame {
     ///
     /// # Safety
     /// The frame is at or above the stack pointer of the calling thread, on its own stack.
-    #[inline]
+    #[inline(always)]
     unsafe fn leads_to(&self, outer: &Frame) -> bool {
         // SAFETY: both slots are aligned, and are `NO_ADDRESS` or lie on the thread's own stack at or above this frame's
         // stack pointer, which is mapped for as long as the thread runs.
@@ -115,6 +115,8 @@ pub struct Trail {
     depth: usize,
     /// Outermost first.
     frames: [Frame; MAX_DEPTH + 1],
+    /// Those of the frames.
+    addresses: [u64; MAX_DEPTH + 1],
     /// What has been walked anew, innermost first; of use only during a capture.
     walked: [Frame; MAX_DEPTH + 1],
     /// How many frames have been walked anew.
@@ -129,10 +131,9 @@ impl Trail {
 
     /// The stack's addresses without the `skipped` outermost ones, outermost first. The outermost is
     /// [`TRUNCATED`] where frames beyond [`MAX_DEPTH`] are missing.
-    #[inline]
-    pub fn addresses(&self, skipped: usize) -> impl ExactSizeIterator<Item = u64> + Clone + '_ {
-        let frames = self.frames.get(skipped..self.depth).unwrap_or(&[]);
-        frames.iter().map(|frame| frame.return_address)
+    #[inline(always)]
+    pub fn addresses(&self, skipped: usize) -> &[u64] {
+        self.addresses.get(skipped..self.depth).unwrap_or(&[])
     }
 
     /// How many frames the stack has.
@@ -142,7 +143,7 @@ impl Trail {
     }
 
     /// Makes the stack that of `at`, a frame of the calling thread; returns how many outermost addresses are as before.
-    #[inline]
+    #[inline(always)]
     pub fn capture(&mut self, mut at: Registers, local: &Local) -> usize {
         self.new = 0;
         let own = local.stack_low.get()..local.stack_high.get();
@@ -190,7 +191,7 @@ impl Trail {
 
     /// The outermost frame up to which all are as they were, from `innermost` on, which is. Frames lie above the stack
     /// pointer.
-    #[inline]
+    #[inline(always)]
     fn confirmed(&self, innermost: usize, local: &Local) -> usize {
         let mut inner = innermost;
         while inner > 0 {
@@ -253,7 +254,7 @@ impl Trail {
     }
 
     /// Adds a frame that has been walked; false where there are more than [`MAX_DEPTH`].
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, frame: Frame) -> bool {
         if let Some(slot) = self.walked.get_mut(self.new) {
             *slot = frame;
@@ -263,21 +264,26 @@ impl Trail {
     }
 
     /// Puts what has been walked on the `kept` outermost frames; returns how many addresses are as before.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, mut kept: usize) -> usize {
         if kept + self.new > MAX_DEPTH {
             self.truncate(kept);
             kept = 0;
         }
         let before = std::mem::replace(&mut self.depth, kept + self.new);
+        if self.new == 0 {
+            return kept;
+        }
         // What has been walked may be the same after all.
+        let Trail { depth, frames, addresses, walked, new } = self;
         let mut shared = kept;
-        for (at, new) in (kept..).zip((0..self.new).rev()) {
-            let (Some(slot), Some(frame)) = (self.frames.get_mut(at), self.walked.get(new)) else { break };
-            if shared == at && at < before && slot.return_address == frame.return_address {
+        for (at, new) in (kept..*depth).zip((0..*new).rev()) {
+            let frame = &walked[new];
+            if shared == at && at < before && addresses[at] == frame.return_address {
                 shared += 1;
             }
-            *slot = *frame;
+            frames[at] = *frame;
+            addresses[at] = frame.return_address;
         }
         shared
     }
