@@ -8,6 +8,7 @@
 //! | hook, nothing recorded | `arch::hooks` | lock, write shared memory, call anything but the real function |
 //! | hook, recording | `record`, `unwind`, `stream`, `buffer`, `live`, `filter`, `sampler` | allocate, lock, call the loader, use `thread_local!`, panic |
 //! | writer thread | `writer` | call the host's allocator or the loader, take a lock that a hook could wait for |
+//! | watcher thread | `watch` | be waited for by any of the others; call the host's allocator |
 //! | start and end | `start`, `entry`, `settings` | abort or block the host |
 //!
 //! Two rare calls do go to the loader: the first one of an entry point where that comes before the constructor, and an
@@ -56,5 +57,7 @@ mod buffer;
 mod stream;
 mod record;
 mod loader;
+mod watch;
+mod own_thread;
 mod writer;
 mod start;

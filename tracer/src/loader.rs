@@ -6,7 +6,7 @@ use crate::arch::thread::own_stack;
 use crate::entry::{find_entries, real};
 use crate::local::{as_own, local};
 use crate::unwind::rules;
-use crate::{modules, phase};
+use crate::{phase, watch};
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 
@@ -156,7 +156,7 @@ pub unsafe extern "C" fn dlclose(handle: *mut c_void) -> c_int {
             let real: unsafe extern "C" fn(*mut c_void) -> c_int = std::mem::transmute(real::dlclose.get());
             real(handle)
         };
-        modules::changed();
+        watch::closed();
         status
     })
 }

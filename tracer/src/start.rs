@@ -4,7 +4,7 @@ use crate::local::{as_own, local};
 use crate::settings::{Interval, Settings};
 use crate::unwind::{objects, stack};
 use crate::writer::{self, Output};
-use crate::{budget, buffer, clock, entry, filter, live, phase, record, sampler, say, stream};
+use crate::{budget, buffer, clock, entry, filter, live, phase, record, sampler, say, stream, watch};
 use prof::RunId;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::*};
@@ -47,6 +47,7 @@ fn ready() -> Result<u64, String> {
     if !objects::init() {
         return Err("this C library has no _dl_find_object (glibc 2.35 and later do)".into());
     }
+    watch::first_look();
     stack::init();
     clock::begin();
     note_main_stack();
@@ -80,11 +81,15 @@ extern "C" fn begin() {
         entry::install();
         let preparation = PREPARATION.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         let Some((settings, run)) = preparation else { return };
-        // SAFETY: the handler is a function that lives as long as the library.
-        unsafe { libc::pthread_atfork(None, None, Some(forked)) };
+        // SAFETY: the handlers are functions that live as long as the library.
+        unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(forked)) };
         let path = settings.path(std::process::id());
-        let started =
-            Output::create(&path, run).and_then(|output| without_signals(|| writer::start(output, settings)));
+        let settle = settings.settle;
+        let begin = |output| {
+            watch::start(settle)?;
+            writer::start(output, settings)
+        };
+        let started = Output::create(&path, run).and_then(|output| without_signals(|| begin(output)));
         if let Err(error) = started {
             give_up(&format!("failed to write {path}: {error}"));
         }
@@ -127,6 +132,14 @@ extern "C" fn end() {
         phase::stop();
         writer::finish("the process exited");
     });
+}
+
+unsafe extern "C" fn before_fork() {
+    watch::fork_begins();
+}
+
+unsafe extern "C" fn after_fork() {
+    watch::fork_ends();
 }
 
 /// In a forked child there is no writer; the parent's file is the parent's.

@@ -49,11 +49,10 @@ pub fn clear() {
     CACHE.iter().for_each(|entry| entry.store(0, Relaxed));
 }
 
-/// Runs `unload` with the cache out of use, and clears it.
+/// Runs `unload` with the cache out of use; where it has unloaded something it is to clear it.
 pub fn unloading<T>(unload: impl FnOnce() -> T) -> T {
     UNLOADING.fetch_add(1, SeqCst);
     let result = unload();
-    clear();
     UNLOADING.fetch_sub(1, SeqCst);
     result
 }

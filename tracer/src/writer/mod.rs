@@ -24,7 +24,7 @@ pub use output::Output;
 use crate::buffer::{FUTEX_WAIT, FUTEX_WAKE};
 use crate::local::{Guard, local};
 use crate::settings::{Interval, Settings};
-use crate::{buffer, clock, loader, phase, say, stream};
+use crate::{buffer, clock, own_thread, phase, say, stream};
 use economy::Economy;
 use images::Images;
 use prof::record::Lost;
@@ -48,6 +48,9 @@ static STATE: AtomicU32 = AtomicU32::new(0);
 static REASON: Mutex<&'static str> = Mutex::new("");
 static DESCRIPTOR: AtomicI32 = AtomicI32::new(-1);
 
+/// Bytes of the thread's stack.
+const STACK: usize = 512 << 10;
+
 /// How long an exiting process waits for its last events to be written.
 const LAST_FLUSH: Nanos = Nanos(5_000_000_000);
 
@@ -67,7 +70,7 @@ pub fn start(mut output: Output, settings: Settings) -> io::Result<()> {
     STATE.store(RUNNING, Release);
     let writer = Box::into_raw(Box::new(Writer::new(output, settings)));
     // SAFETY: `run` takes the box that is passed.
-    let created = unsafe { spawn(run, writer.cast()) };
+    let created = unsafe { own_thread::spawn(run, writer.cast(), STACK) };
     if let Err(error) = created {
         STATE.store(0, Release);
         // SAFETY: no thread took the box.
@@ -75,31 +78,6 @@ pub fn start(mut output: Output, settings: Settings) -> io::Result<()> {
         return Err(error);
     }
     Ok(())
-}
-
-/// Creates a thread. It inherits that all signals are held back: the host's signals are the host's threads' to take.
-///
-/// # Safety
-/// `function` may be called with `argument`, once.
-unsafe fn spawn(
-    function: extern "C" fn(*mut c_void) -> *mut c_void,
-    argument: *mut c_void,
-) -> io::Result<()> {
-    const STACK: usize = 512 << 10;
-    // SAFETY: every place is valid, the attributes are destroyed after their use, and the function and its argument are
-    // the caller's promise. `extern "C" fn` can be called as the `unsafe` type wants.
-    let status = unsafe {
-        let mut attributes = std::mem::zeroed();
-        libc::pthread_attr_init(&mut attributes);
-        libc::pthread_attr_setstacksize(&mut attributes, STACK);
-        libc::pthread_attr_setdetachstate(&mut attributes, libc::PTHREAD_CREATE_DETACHED);
-        let mut id = 0;
-        let function: unsafe extern "C" fn(*mut c_void) -> *mut c_void = function;
-        let status = loader::real_pthread_create()(&mut id, &attributes, function, argument);
-        libc::pthread_attr_destroy(&mut attributes);
-        status
-    };
-    if status == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(status)) }
 }
 
 extern "C" fn run(writer: *mut c_void) -> *mut c_void {

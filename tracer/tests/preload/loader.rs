@@ -13,10 +13,37 @@ fn plugins_take_turns_at_one_address() {
     case.unchanged().exact().rooted_in("main");
 }
 
+/// What glibc unloads by itself does not come through `dlclose`; code that then took the same place was taken for it.
+#[test]
+fn a_plugin_takes_the_place_of_what_glibc_has_unloaded() {
+    let library = |name: &str, frame: u32| {
+        let (name_flag, frame_flag) = (format!("-DNAME={name}"), format!("-DFRAME={frame}"));
+        let flags = ["-fPIC", "-shared", &name_flag, &frame_flag];
+        compiled("gconv_module.c", &format!("gconv_{name}.so"), &flags).display().to_string()
+    };
+    let (module, plugin, other) = (library("a", 200), library("b", 600), library("c", 100));
+    let folder = tempfile::tempdir().unwrap();
+    let sets = [("ROUND-A", &module), ("ROUND-C", &other)];
+    let modules = sets.map(|(name, library)| format!("module {name}// INTERNAL {library} 1\n"));
+    std::fs::write(folder.path().join("gconv-modules"), modules.concat()).unwrap();
+    let case = Case::of(compiled("gconv_unload.c", "gconv_unload", &["-rdynamic"]));
+    let case = case.arg(folder.path().display().to_string()).arg(module).arg(plugin);
+    let traced = case.settings("interval=every,lossless=on,settle=10ms").unchanged();
+    let expected = "unloaded: 5 of 5; its place was reused: mostly\n";
+    assert!(traced.outcome.stdout.starts_with(expected), "{}", traced.outcome.stdout);
+    traced.exact().rooted_in("main");
+}
+
 #[test]
 fn allocates_while_another_thread_holds_the_loader_lock() {
     let traced = Case::new("loader_lock.c").unchanged().exact();
     assert!(traced.outcome.stdout.contains("malloc did not need the loader lock"));
+}
+
+#[test]
+fn forks_and_ends_while_a_thread_has_the_loader_lock_for_ever() {
+    let settings = "interval=every,lossless=on,settle=10ms";
+    Case::new("loader_lock_exit.c").settings(settings).unchanged().exact().rooted_in("main");
 }
 
 #[test]
