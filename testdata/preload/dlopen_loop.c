@@ -1,11 +1,14 @@
 // Two plugins of different layout take turns at the same address: a rule or a
 // name that was remembered for one is wrong for the other.
 //
-//   dlopen_loop PLUGIN_A PLUGIN_B [rounds]
+//   dlopen_loop PLUGIN_A PLUGIN_B [rounds [wait]]
+//
+// With "wait" nothing is allocated by code that has only just been loaded.
 #include <dlfcn.h>
 #include <stdlib.h>
 
 #include "sites.h"
+#include "watcher.h"
 
 COUNTS(a_allocate);
 COUNTS(b_allocate);
@@ -32,6 +35,7 @@ int main(int argc, char **argv) {
     void *symbol = *(void **)&run = dlsym(library, "plugin_run");
     reused += symbol == previous;
     previous = symbol;
+    if (argc > 4) wait_for_watcher();
     size_t size = 100 + (size_t)i % 10;
     run(callback, size);
     count_allocated(i % 2 == 0 ? &at_a_allocate : &at_b_allocate, size);

@@ -11,6 +11,7 @@
 void *malloc(size_t size);
 
 // The program's.
+void module_begins(void);
 void module_runs(void *code, size_t size);
 
 SITE void *JOIN(NAME, _allocate)(size_t size) {
@@ -35,6 +36,7 @@ int gconv_init(struct __gconv_step *step) {
   step->__min_needed_from = step->__max_needed_from = 1;
   step->__min_needed_to = step->__max_needed_to = 4;
   step->__stateful = 0;
+  module_begins();
   JOIN(NAME, _layer)(5, 100);
   return __GCONV_OK;
 }

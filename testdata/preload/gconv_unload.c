@@ -1,26 +1,30 @@
 // glibc unloads a character set's module by itself, without dlclose; then a
 // plugin takes its place in the address space.
 //
-//   gconv_unload FOLDER MODULE PLUGIN
+//   gconv_unload FOLDER MODULE PLUGIN [wait]
 //
 // FOLDER has a gconv-modules file: of it MODULE is the character set ROUND-A,
-// and there is another one, ROUND-C.
+// and there is another one, ROUND-C. With "wait" nothing is allocated by code
+// that has only just been loaded.
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <dlfcn.h>
 #include <gconv.h>
 #include <iconv.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "sites.h"
+#include "watcher.h"
 
 COUNTS(a_allocate);
 COUNTS(b_allocate);
 
 static struct site *runs;
 static void *code;
+static int patient;
+
+void module_begins(void) {
+  if (patient) wait_for_watcher();
+}
 
 void module_runs(void *at, size_t size) {
   if (runs == NULL) return;
@@ -37,40 +41,9 @@ static iconv_t open_set(const char *name) {
   return set;
 }
 
-// How often a thread has gone to sleep.
-static long sleeps_of(const char *task) {
-  char path[300], line[200];
-  long sleeps = -1;
-  snprintf(path, sizeof path, "/proc/self/task/%s/status", task);
-  FILE *file = fopen(path, "r");
-  if (file == NULL) return -1;
-  while (fgets(line, sizeof line, file)) {
-    if (sscanf(line, "voluntary_ctxt_switches: %ld", &sleeps) == 1) break;
-  }
-  fclose(file);
-  return sleeps;
-}
-
-// Waits until the thread of this name, if there is one, has gone to sleep three
-// times more: in between it was awake.
-static void wait_for(const char *name) {
-  DIR *tasks = opendir("/proc/self/task");
-  for (struct dirent *task; (task = readdir(tasks)) != NULL;) {
-    char path[300], comm[32] = "";
-    snprintf(path, sizeof path, "/proc/self/task/%s/comm", task->d_name);
-    FILE *file = fopen(path, "r");
-    if (file == NULL) continue;
-    if (fgets(comm, sizeof comm, file)) comm[strcspn(comm, "\n")] = 0;
-    fclose(file);
-    if (strcmp(comm, name) != 0) continue;
-    long before = sleeps_of(task->d_name);
-    while (sleeps_of(task->d_name) < before + 3) usleep(1000);
-  }
-  closedir(tasks);
-}
-
 int main(int argc, char **argv) {
   if (argc < 4) return 2;
+  patient = argc > 4;
   setenv("GCONV_PATH", argv[1], 1);
   iconv_close(open_set("ROUND-C"));
   int unloaded = 0, reused = 0;
@@ -83,7 +56,7 @@ int main(int argc, char **argv) {
     for (int i = 0; i < 5; i++) iconv_close(open_set("ROUND-C"));
     void *still = dlopen(argv[2], RTLD_NOW | RTLD_NOLOAD);
     unloaded += still == NULL;
-    wait_for("libtrace-loader");
+    wait_for_watcher();
     void *was = code;
     void *plugin = dlopen(argv[3], RTLD_NOW);
     int (*run)(struct __gconv_step *) = NULL;

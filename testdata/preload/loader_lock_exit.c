@@ -41,7 +41,7 @@ int main(void) {
   int status = 0;
   waitpid(child, &status, 0);
   printf("the child returned %d\n", WEXITSTATUS(status));
-  for (int i = 0; i < 2000000; i++) {
+  for (int i = 0; i < 1000000; i++) {
     void *block = while_locked(24);
     count_allocated(&at_while_locked, 24);
     if (i % 1000 == 0) continue;

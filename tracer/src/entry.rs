@@ -15,6 +15,7 @@ use crate::arch::hooks::{
 use crate::early;
 use crate::local::as_own;
 use crate::unwind::objects;
+use crate::watch;
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering::*};
 
@@ -268,11 +269,14 @@ pub struct Found {
 pub extern "C" fn find_callers_own(index: u32, return_address: u64) -> Found {
     let function = as_own(|| {
         let operator = OPERATORS.get(index as usize)?;
-        let object = objects::find(return_address)?;
+        let object = objects::find(return_address).or_else(|| {
+            watch::look();
+            objects::find(return_address)
+        })?;
         // SAFETY: the caller's image is loaded as long as it has a frame on this stack, and so is its name, a C string.
         // RTLD_NOLOAD loads nothing; the handle is given back to the loader's own function, not to our hook.
         let function = unsafe {
-            let handle = libc::dlopen((*object.link_map).name, libc::RTLD_LAZY | libc::RTLD_NOLOAD);
+            let handle = libc::dlopen(object.name().as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD);
             if handle.is_null() {
                 return None;
             }

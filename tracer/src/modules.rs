@@ -117,7 +117,7 @@ fn note(object: &Object) {
     let module = Module {
         start: object.start,
         end: object.end,
-        bias: bias(object),
+        bias: object.bias(),
         identity: identity(object),
         generation: generation(),
         verified: AtomicU32::new(generation()),
@@ -159,29 +159,11 @@ fn allocate() -> Option<*mut Module> {
     (index < MOST_MODULES && !region.is_null()).then(|| unsafe { region.add(index) })
 }
 
-fn bias(object: &Object) -> u64 {
-    // SAFETY: the loader's entry for an image that has a frame on this stack.
-    unsafe { (*object.link_map).bias }
-}
-
 fn copy_path(object: &Object, out: &mut [u8; PATH]) -> usize {
-    // SAFETY: as above; the name is a C string that the loader keeps as long as the image.
-    unsafe {
-        let name = (*object.link_map).name.cast::<u8>();
-        if name.is_null() {
-            return 0;
-        }
-        let mut len = 0;
-        for slot in out {
-            let byte = name.add(len).read();
-            if byte == 0 {
-                break;
-            }
-            *slot = byte;
-            len += 1;
-        }
-        len
-    }
+    let name = object.name().to_bytes();
+    let len = name.len().min(PATH);
+    out[..len].copy_from_slice(&name[..len]);
+    len
 }
 
 const PT_LOAD: u32 = 1;
@@ -215,7 +197,7 @@ fn segments(object: &Object) -> impl Iterator<Item = Segment> + '_ {
         Some(Segment {
             kind: u32_at(0)?,
             flags: u32_at(4)?,
-            address: u64_at(16)?.wrapping_add(bias(object)),
+            address: u64_at(16)?.wrapping_add(object.bias()),
             file_len: u64_at(32)?,
             memory_len: u64_at(40)?,
         })

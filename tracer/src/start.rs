@@ -44,11 +44,12 @@ fn give_up(why: &str) {
 fn ready() -> Result<u64, String> {
     entry::find_entries(0);
     let settings = Settings::parse(&environment("LIBTRACE").unwrap_or_default())?;
-    if !objects::init() {
-        return Err("this C library has no _dl_find_object (glibc 2.35 and later do)".into());
+    stack::init();
+    if !objects::init() && !stack::kernel_checks() {
+        let missing = "this C library has no _dl_find_object (glibc 2.35 and later do)";
+        return Err(format!("{missing}, and the kernel does not check addresses"));
     }
     watch::first_look();
-    stack::init();
     clock::begin();
     note_main_stack();
     let entropy = entropy();

@@ -10,18 +10,28 @@
 //! this thread, at every flush ─────┘
 //! ```
 
+use crate::buffer::{FUTEX_WAIT, FUTEX_WAKE};
 use crate::local::{Guard, local};
 use crate::phase::{self, Phase};
-use crate::unwind::rules;
+use crate::unwind::table::{Image, TABLE, seal};
+use crate::unwind::{objects, rules};
 use crate::{clock, modules, own_thread};
 use libc::dl_phdr_info as Info;
 use prof::Nanos;
-use std::ffi::{c_int, c_void};
+use std::collections::BTreeSet;
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::io;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
+
+/// Segments begin at a multiple of at least this many bytes.
+const PAGE: u64 = 4096;
 
 /// Bytes of the thread's stack: it formats nothing and writes nothing.
 const STACK: usize = 128 << 10;
+
+/// After a look that a hook has asked for. Code that is made at run time belongs to no image: hooks would ask without end.
+const SHORTEST_PAUSE: Nanos = Nanos(5_000_000);
 
 /// It looks at least this often.
 const LONGEST_PAUSE: Nanos = Nanos::SECOND;
@@ -32,6 +42,9 @@ const FORK_PATIENCE: Nanos = Nanos(100_000_000);
 /// Images unloaded since the process started, as far as consequences have been drawn, plus 1; 0: nobody has looked.
 static UNLOADED: AtomicU64 = AtomicU64::new(0);
 
+/// Whether a hook has asked for a look.
+static ASKED: AtomicU32 = AtomicU32::new(0);
+
 /// Whether the thread is looking, or about to.
 static LOOKING: AtomicU32 = AtomicU32::new(0);
 
@@ -40,8 +53,9 @@ static FORKING: AtomicU32 = AtomicU32::new(0);
 
 /// Takes note of the present state, before anything depends on it.
 pub fn first_look() {
-    if let Some(unloaded) = unloaded() {
-        UNLOADED.store(unloaded + 1, Release);
+    let counts = learn();
+    if let Some(counts) = counts {
+        UNLOADED.store(counts.unloaded + 1, Release);
     }
 }
 
@@ -52,15 +66,23 @@ pub fn closed() {
     }
 }
 
-/// Where something has been unloaded since the last look, forgets what was known of the code. Takes the loader's lock.
-/// False: the loader does not tell.
-fn look() -> bool {
+/// In a hook: an address is of no image that is known.
+pub fn ask() {
+    if ASKED.swap(1, AcqRel) == 0 {
+        // SAFETY: wakes a sleeper on an address of ours; errno is put back by the hooks' slow paths.
+        unsafe { libc::syscall(libc::SYS_futex, ASKED.as_ptr(), FUTEX_WAKE, 1) };
+    }
+}
+
+/// Brings the table of images up to date, where one is kept, and where something has been unloaded since the last look,
+/// forgets what was known of the code. Takes the loader's lock. False: the loader does not tell.
+pub fn look() -> bool {
     let known = UNLOADED.load(Acquire);
-    let Some(unloaded) = unloaded() else { return false };
-    if unloaded + 1 != known {
+    let Some(counts) = learn() else { return false };
+    if counts.unloaded + 1 != known {
         // Before the count is published: who finds it up to date relies on the rest.
         forget();
-        UNLOADED.fetch_max(unloaded + 1, AcqRel);
+        UNLOADED.fetch_max(counts.unloaded + 1, AcqRel);
     }
     true
 }
@@ -70,27 +92,106 @@ fn forget() {
     modules::changed();
 }
 
-/// Asks the loader.
-fn unloaded() -> Option<u64> {
-    let mut told = None::<u64>;
-    // SAFETY: the function is called with the place it expects, before this call returns.
-    unsafe { libc::dl_iterate_phdr(Some(one), (&raw mut told).cast()) };
-    told
+/// The loader's counts since the process started.
+#[derive(Clone, Copy)]
+struct Counts {
+    loaded: u64,
+    unloaded: u64,
 }
 
-/// Called with the first image, and not with the others.
+impl Counts {
+    /// How often its list has changed.
+    fn changes(self) -> u64 {
+        self.loaded + self.unloaded
+    }
+}
+
+/// What one call of the loader's tells.
+struct List {
+    /// Whether the images are wanted too.
+    wanted: fn(Counts) -> bool,
+    counts: Option<Counts>,
+    images: Option<Vec<Image>>,
+}
+
+fn list(wanted: fn(Counts) -> bool) -> List {
+    let mut list = List { wanted, counts: None, images: None };
+    // SAFETY: the function is called with the place it expects, before this call returns.
+    unsafe { libc::dl_iterate_phdr(Some(each), (&raw mut list).cast()) };
+    list
+}
+
+/// Asks the loader, and where a table is kept and is not up to date, makes it anew.
+fn learn() -> Option<Counts> {
+    let list = list(|counts| objects::by_table() && TABLE.changes() != counts.changes());
+    let counts = list.counts?;
+    if let Some(images) = list.images {
+        TABLE.fill(counts.changes(), images, keep);
+    }
+    Some(counts)
+}
+
+/// Called with each image, until it returns 1; with the loader's lock held.
 ///
 /// # Safety
-/// `told` is the place that [`unloaded`] passes; `info` is the loader's, of `size` bytes.
-unsafe extern "C" fn one(info: *mut Info, size: usize, told: *mut c_void) -> c_int {
+/// `place` is one that [`list`] passes; `info` is the loader's, of `size` bytes.
+unsafe extern "C" fn each(info: *mut Info, size: usize, place: *mut c_void) -> c_int {
     const ENOUGH: usize = std::mem::offset_of!(Info, dlpi_subs) + size_of::<u64>();
-    // SAFETY: by contract; the field is there where the structure is that long.
-    unsafe {
-        if size >= ENOUGH {
-            *told.cast::<Option<u64>>() = Some((*info).dlpi_subs);
-        }
+    if size < ENOUGH {
+        return 1;
     }
-    1
+    // SAFETY: by contract; the fields are there where the structure is that long.
+    let (info, list) = unsafe { (&*info, &mut *place.cast::<List>()) };
+    if list.counts.is_none() {
+        let counts = Counts { loaded: info.dlpi_adds, unloaded: info.dlpi_subs };
+        list.counts = Some(counts);
+        list.images = (list.wanted)(counts).then(Vec::new);
+    }
+    let Some(images) = &mut list.images else { return 1 };
+    // SAFETY: by contract it describes a loaded image, which stays as long as the loader's lock is held.
+    images.extend(unsafe { image(info) });
+    0
+}
+
+/// # Safety
+/// `info` describes a loaded image.
+unsafe fn image(info: &Info) -> Option<Image> {
+    if info.dlpi_phdr.is_null() {
+        return None;
+    }
+    // SAFETY: by contract.
+    let (headers, bytes) = unsafe {
+        let headers = std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into());
+        (headers, std::slice::from_raw_parts(info.dlpi_phdr.cast::<u8>(), size_of_val(headers)))
+    };
+    let of = |kind| headers.iter().filter(move |header| header.p_type == kind);
+    let at = |address: u64| info.dlpi_addr.wrapping_add(address);
+    let name = if info.dlpi_name.is_null() {
+        c""
+    } else {
+        // SAFETY: a C string of the loader's.
+        unsafe { CStr::from_ptr(info.dlpi_name) }
+    };
+    Some(Image {
+        start: at(of(libc::PT_LOAD).map(|header| header.p_vaddr).min()? & !(PAGE - 1)),
+        end: at(of(libc::PT_LOAD).map(|header| header.p_vaddr.wrapping_add(header.p_memsz)).max()?),
+        bias: info.dlpi_addr,
+        unwind_table: of(libc::PT_GNU_EH_FRAME).next().map_or(0, |header| at(header.p_vaddr)),
+        headers: (info.dlpi_phdr as u64, bytes.len() as u64, seal(bytes)),
+        name: name.to_owned(),
+    })
+}
+
+/// The one copy of a path, which stays: a library that comes and goes does not add up.
+fn keep(name: CString) -> &'static CStr {
+    static NAMES: Mutex<BTreeSet<&CStr>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(known) = names.get(name.as_c_str()) {
+        return known;
+    }
+    let kept: &'static CStr = Box::leak(name.into_boxed_c_str());
+    names.insert(kept);
+    kept
 }
 
 /// Starts the thread; it looks once between two flushes. Signals are to be held back.
@@ -108,24 +209,39 @@ extern "C" fn run(pause: *mut c_void) -> *mut c_void {
     // SAFETY: a C string of less than 16 bytes.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"libtrace-loader".as_ptr()) };
     let pause = Nanos(pause.addr() as u64);
+    let mut asked = false;
     while phase::now() == Phase::Tracing {
         LOOKING.store(1, SeqCst);
         if FORKING.load(SeqCst) == 0 {
             look();
         }
         LOOKING.store(0, SeqCst);
-        sleep(pause);
+        if asked {
+            sleep(SHORTEST_PAUSE);
+        }
+        asked = wait(pause);
     }
     std::ptr::null_mut()
 }
 
+/// Until a hook asks, but no longer than `most`. Whether one has asked.
+fn wait(most: Nanos) -> bool {
+    let most = timespec(most);
+    // SAFETY: waits on an address of ours while it holds 0, with a valid time limit.
+    unsafe { libc::syscall(libc::SYS_futex, ASKED.as_ptr(), FUTEX_WAIT, 0, &most) };
+    ASKED.swap(0, AcqRel) != 0
+}
+
 fn sleep(time: Nanos) {
-    let time = libc::timespec {
+    // SAFETY: a valid time, and no wish to know what was left of it.
+    unsafe { libc::nanosleep(&timespec(time), std::ptr::null_mut()) };
+}
+
+fn timespec(time: Nanos) -> libc::timespec {
+    libc::timespec {
         tv_sec: (time.0 / 1_000_000_000) as libc::time_t,
         tv_nsec: (time.0 % 1_000_000_000) as libc::c_long,
-    };
-    // SAFETY: a valid time, and no wish to know what was left of it.
-    unsafe { libc::nanosleep(&time, std::ptr::null_mut()) };
+    }
 }
 
 /// Before a `fork`: a child that is made while this library's thread has the loader's lock would find it locked for ever.
@@ -142,4 +258,33 @@ pub fn fork_begins() {
 /// After a `fork`, in the parent.
 pub fn fork_ends() {
     FORKING.fetch_sub(1, SeqCst);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::unwind::table::Table;
+    use crate::unwind::{objects, stack};
+
+    /// Every image, asked for by its first byte, its last one, and one in the middle.
+    #[test]
+    fn the_table_says_what_glibc_says() {
+        static OURS: Table = Table::new();
+        assert!(objects::init(), "glibc 2.35 or later is needed to compare with");
+        stack::init();
+        let list = list(|_| true);
+        let images = list.images.unwrap();
+        OURS.fill(list.counts.unwrap().changes(), images.clone(), keep);
+        assert!(images.len() > 2, "{images:?}");
+        for Image { start, end, .. } in images {
+            for address in [start, start + (end - start) / 2, end - 1] {
+                let (ours, theirs) = (OURS.find(address).unwrap(), objects::find(address + 1).unwrap());
+                assert_eq!((ours.start, ours.end), (theirs.start, theirs.end));
+                assert_eq!((ours.bias(), ours.unwind_table), (theirs.bias(), theirs.unwind_table));
+                assert_eq!(ours.name(), theirs.name());
+            }
+            assert!(OURS.find(end).is_none_or(|other| other.start == end));
+        }
+        assert!(OURS.find(0).is_none() && OURS.find(u64::MAX).is_none());
+    }
 }

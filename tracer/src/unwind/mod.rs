@@ -12,6 +12,7 @@ pub mod cfi;
 pub mod objects;
 pub mod rules;
 pub mod stack;
+pub mod table;
 pub mod walk;
 pub mod trail;
 

@@ -1,6 +1,9 @@
-//! Which loaded ELF image an address belongs to, through glibc's `_dl_find_object`: lock-free, and usable in a hook.
+//! Which loaded ELF image an address belongs to, in a hook: without a lock or an allocation. glibc's `_dl_find_object`
+//! tells where there is one, which is so from 2.35 on; else our own [table](super::table) of images does.
 
-use std::ffi::{CStr, c_int, c_void};
+use super::table::TABLE;
+use crate::watch;
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering::*};
 
 /// A loaded image, in the process's addresses.
@@ -10,10 +13,19 @@ pub struct Object {
     pub start: u64,
     /// One past the last mapped byte.
     pub end: u64,
-    /// The loader's entry.
-    pub link_map: *const LinkMap,
     /// `.eh_frame_hdr`, or 0.
     pub unwind_table: u64,
+    /// Where the rest is told.
+    pub loaded: Loaded,
+}
+
+/// How the loader names an image, and by how much it has moved it.
+#[derive(Clone, Copy, Debug)]
+pub enum Loaded {
+    /// Its own entry.
+    Entry(*const LinkMap),
+    /// A copy of what matters: address in the process minus address in the ELF; the path, which is kept for ever.
+    Copied(u64, &'static CStr),
 }
 
 /// The public head of glibc's `struct link_map`.
@@ -21,9 +33,9 @@ pub struct Object {
 #[derive(Debug)]
 pub struct LinkMap {
     /// Address in the process minus address in the ELF.
-    pub bias: u64,
+    bias: u64,
     /// The path; empty for the main program.
-    pub name: *const libc::c_char,
+    name: *const c_char,
 }
 
 /// glibc's `struct dl_find_object`, which has the same fields on x86-64 and AArch64.
@@ -41,7 +53,7 @@ type FindObject = unsafe extern "C" fn(*mut c_void, *mut Found) -> c_int;
 
 static FIND_OBJECT: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Looks the function up; false where glibc, before 2.35, has none.
+/// Looks glibc's function up. False: there is none, and the table has to be kept.
 pub fn init() -> bool {
     const NAME: &CStr = c"_dl_find_object";
     // SAFETY: the name is a C string.
@@ -50,11 +62,22 @@ pub fn init() -> bool {
     !function.is_null()
 }
 
+/// Whether images are found in our own table.
+pub fn by_table() -> bool {
+    FIND_OBJECT.load(Acquire).is_null()
+}
+
 /// The image that the code before `return_address` belongs to.
 pub fn find(return_address: u64) -> Option<Object> {
+    let address = return_address.wrapping_sub(1);
     let function = FIND_OBJECT.load(Acquire);
     if function.is_null() {
-        return None;
+        let found = TABLE.find(address);
+        if found.is_none() {
+            // Loaded since, perhaps. Until the table has it, this is code that nothing is known of.
+            watch::ask();
+        }
+        return found;
     }
     let mut found = Found {
         flags: 0,
@@ -67,13 +90,13 @@ pub fn find(return_address: u64) -> Option<Object> {
     // SAFETY: the function is glibc's, whose type this is; it takes any address, and the result is a valid place.
     let status = unsafe {
         let function: FindObject = std::mem::transmute(function);
-        function(return_address.wrapping_sub(1) as *mut c_void, &mut found)
+        function(address as *mut c_void, &mut found)
     };
     (status == 0 && !found.link_map.is_null()).then_some(Object {
         start: found.map_start as u64,
         end: found.map_end as u64,
-        link_map: found.link_map,
         unwind_table: found.eh_frame as u64,
+        loaded: Loaded::Entry(found.link_map),
     })
 }
 
@@ -87,5 +110,26 @@ impl Object {
         // SAFETY: the bytes lie inside the image, which stays mapped while this thread has a frame in it; callers ask
         // for its headers and unwind tables, which are readable. Alignment is not assumed.
         Some(unsafe { (at as *const [u8; N]).read_unaligned() })
+    }
+
+    /// Address in the process minus address in the ELF.
+    pub fn bias(&self) -> u64 {
+        match self.loaded {
+            // SAFETY: the loader's entry for an image that has a frame on this stack.
+            Loaded::Entry(entry) => unsafe { (*entry).bias },
+            Loaded::Copied(bias, _) => bias,
+        }
+    }
+
+    /// The path; empty for the main program.
+    pub fn name(&self) -> &CStr {
+        match self.loaded {
+            // SAFETY: as above; the name is null or a C string that the loader keeps as long as the image.
+            Loaded::Entry(entry) => unsafe {
+                let name = (*entry).name;
+                if name.is_null() { c"" } else { CStr::from_ptr(name) }
+            },
+            Loaded::Copied(_, name) => name,
+        }
     }
 }

@@ -107,6 +107,11 @@ pub fn readable(at: u64) -> bool {
     at >= PAGE && KERNEL_CHECKS.load(Relaxed) && !refuses(at)
 }
 
+/// Whether [`readable`] can tell.
+pub fn kernel_checks() -> bool {
+    KERNEL_CHECKS.load(Relaxed)
+}
+
 /// Asks the kernel to read a signal mask at `at`. The mask is never used: the request that goes with it is not valid,
 /// which the kernel notices after reading.
 fn refuses(at: u64) -> bool {

@@ -2,6 +2,7 @@
 
 use crate::entry;
 use crate::settings::{Interval, Settings};
+use crate::unwind::objects;
 use prof::weight::EVERY;
 use prof::{Record, RecordWriter};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -34,6 +35,7 @@ pub fn push(records: &mut RecordWriter, settings: &Settings) {
     };
     fact("interval", &interval);
     fact("settle_ns", &settings.settle.0.to_string());
+    fact("module_lookup", if objects::by_table() { "table" } else { "loader" });
     if let Some(allocator) = entry::allocator() {
         fact("allocator", &allocator);
     }

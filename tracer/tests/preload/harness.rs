@@ -13,40 +13,80 @@ use tempfile::TempDir;
 /// Records every allocation and waits rather than lose one.
 const EXACT: &str = "interval=every,lossless=on";
 
-/// What the programs are compiled for and run on: this machine, or another processor's emulator.
+/// What the programs are compiled for and run on: this machine, another processor's emulator, or an older C library.
 pub struct Machine {
-    /// Before the names of the compilers and of binutils.
-    tools: &'static str,
+    /// The C and the C++ compiler.
+    compilers: [String; 2],
+    /// Before the names of binutils.
+    binutils: &'static str,
     /// For the compilers.
-    flags: &'static [&'static str],
+    flags: Vec<String>,
     /// The emulator and its arguments.
     emulator: Option<(&'static str, &'static [&'static str])>,
     /// The folder that cargo builds the tracer in, inside its target folder.
     folder: &'static str,
     /// How many times slower than usual programs may be.
     patience: u32,
+    /// Whether code is known as soon as it is loaded; else only after a moment.
+    pub knows_code_at_once: bool,
 }
 
 /// The machine that `PRELOAD_MACHINE` names; this one where it is not set.
 pub fn machine() -> &'static Machine {
-    match std::env::var("PRELOAD_MACHINE").as_deref() {
-        Err(_) => &Machine { tools: "", flags: &[], emulator: None, folder: "", patience: 1 },
+    static MACHINE: LazyLock<Machine> = LazyLock::new(|| match std::env::var("PRELOAD_MACHINE").as_deref() {
+        Err(_) => Machine {
+            compilers: ["gcc", "g++"].map(String::from),
+            binutils: "",
+            flags: Vec::new(),
+            emulator: None,
+            folder: "",
+            patience: 1,
+            knows_code_at_once: true,
+        },
         // Return addresses are signed, as distributions have them.
-        Ok("aarch64") => &Machine {
-            tools: "aarch64-linux-gnu-",
-            flags: &["-mbranch-protection=standard"],
+        Ok("aarch64") => Machine {
+            compilers: ["gcc", "g++"].map(|name| format!("aarch64-linux-gnu-{name}")),
+            binutils: "aarch64-linux-gnu-",
+            flags: vec!["-mbranch-protection=standard".into()],
             emulator: Some(("qemu-aarch64", &["-L", "/usr/aarch64-linux-gnu"])),
             folder: "aarch64-unknown-linux-gnu",
             patience: 5,
+            knows_code_at_once: true,
         },
+        Ok("old-glibc") => old_glibc(),
         Ok(other) => panic!("PRELOAD_MACHINE is {other}, of which nothing is known"),
+    });
+    &MACHINE
+}
+
+/// An older distribution's compilers and libraries, from the folder that `PRELOAD_ROOT` names.
+fn old_glibc() -> Machine {
+    let root = std::env::var("PRELOAD_ROOT").expect("PRELOAD_ROOT says where the old distribution is");
+    let libraries = ["lib", "usr/lib"].map(|folder| format!("{root}/{folder}/x86_64-linux-gnu"));
+    Machine {
+        compilers: ["gcc", "g++"].map(|name| format!("{root}/usr/bin/x86_64-linux-gnu-{name}-10")),
+        binutils: "",
+        flags: vec![
+            format!("--sysroot={root}"),
+            format!("-Wl,--dynamic-linker={}/ld-linux-x86-64.so.2", libraries[0]),
+            format!("-Wl,--disable-new-dtags,-rpath,{}", libraries.join(":")),
+        ],
+        emulator: None,
+        folder: "x86_64-unknown-linux-gnu",
+        patience: 1,
+        knows_code_at_once: false,
     }
 }
 
 impl Machine {
-    /// A compiler, or a tool of binutils.
+    /// The compiler of a source.
+    fn compiler(&self, source: &str) -> &str {
+        &self.compilers[usize::from(source.ends_with(".cpp"))]
+    }
+
+    /// A tool of binutils.
     pub fn tool(&self, name: &str) -> String {
-        format!("{}{name}", self.tools)
+        format!("{}{name}", self.binutils)
     }
 
     /// Runs `program`, with a library preloaded.
@@ -90,13 +130,13 @@ fn compile(source: &str, output: &str, flags: &[&str]) -> PathBuf {
     let path = directory.join(output);
     // Another process may be running the same tests: replace the file, never write into it.
     let fresh = directory.join(format!("{output}.{}", std::process::id()));
-    let mut compiler = Command::new(machine().tool(if source.ends_with(".cpp") { "g++" } else { "gcc" }));
+    let mut compiler = Command::new(machine().compiler(source));
     if source.ends_with(".cpp") {
         compiler.arg("-std=c++17");
     }
     // Recursions and sites stay real frames.
     compiler.args(["-O2", "-Wall", "-Wextra", "-fno-optimize-sibling-calls", "-pthread", "-o"]);
-    compiler.arg(&fresh).arg(testdata().join(source)).args(machine().flags).args(flags).arg("-ldl");
+    compiler.arg(&fresh).arg(testdata().join(source)).args(&machine().flags).args(flags).arg("-ldl");
     let done = compiler.output().expect("gcc and g++ are needed");
     assert!(done.status.success(), "{source}: {}", String::from_utf8_lossy(&done.stderr));
     fs::rename(&fresh, &path).unwrap();
