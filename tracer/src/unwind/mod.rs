@@ -1,8 +1,9 @@
-//! Walks the calling thread's stack: no allocation, no lock, no loader call but glibc's lock-free `_dl_find_object`.
+//! Walks the calling thread's stack: no allocation, no lock, no loader call but glibc's lock-free `_dl_find_object`,
+//! where it has one.
 //!
 //! ```text
 //! trail ──▶ rules: return address → rule, a process-wide cache ──miss──▶ objects ──▶ cfi: .eh_frame_hdr, .eh_frame
-//!   │  └──▶ walk, arch::step: from a frame to its caller
+//!   │  └──▶ walk, arch::step: from a frame to its caller                    └──▶ table, where glibc has no look-up
 //!   └─────▶ stack: which memory may be read
 //! ```
 //! Everywhere an address is a return address: what it belongs to is looked up one byte before. Where a signal

@@ -146,7 +146,7 @@ impl Table {
         let names: Vec<_> = images.iter_mut().map(|image| keep(std::mem::take(&mut image.name))).collect();
         for _ in 0..ATTEMPTS {
             let version = self.version.load(Relaxed);
-            let free = version % 2 == 0
+            let free = version.is_multiple_of(2)
                 && self.version.compare_exchange(version, version + 1, Acquire, Relaxed).is_ok();
             if !free {
                 std::thread::yield_now();
