@@ -1,6 +1,6 @@
 //! The dynamic loader: its lock, its order, and addresses that it uses again.
 
-use crate::harness::{Case, compiled, machine};
+use crate::harness::{Case, Stack, compiled, machine};
 
 /// The loader is looked at often; where code is not known as soon as it is loaded, the program waits for that.
 fn patient(case: Case) -> Case {
@@ -8,26 +8,40 @@ fn patient(case: Case) -> Case {
     if machine().knows_code_at_once { case } else { case.arg("wait") }
 }
 
+/// A library whose functions have `name` in their names, and frames of this many bytes.
+fn variant(source: &str, output: &str, name: &str, frame: u32) -> String {
+    let (name_flag, frame_flag) = (format!("-DNAME={name}"), format!("-DFRAME={frame}"));
+    let flags = ["-fPIC", "-shared", &name_flag, &frame_flag];
+    compiled(source, output, &flags).display().to_string()
+}
+
+fn plugin(name: &str, frame: u32) -> String {
+    variant("dlopen_plugin.c", &format!("plugin_{name}.so"), name, frame)
+}
+
 #[test]
 fn plugins_take_turns_at_one_address() {
-    let plugin = |name: &str, frame: u32| {
-        let (name_flag, frame_flag) = (format!("-DNAME={name}"), format!("-DFRAME={frame}"));
-        let flags = ["-fPIC", "-shared", &name_flag, &frame_flag];
-        compiled("dlopen_plugin.c", &format!("plugin_{name}.so"), &flags).display().to_string()
-    };
     let rounds = if machine().knows_code_at_once { "200" } else { "40" };
     let case = Case::new("dlopen_loop.c").arg(plugin("a", 200)).arg(plugin("b", 600)).arg(rounds);
     patient(case).unchanged().exact().rooted_in("main");
 }
 
+/// What could not be followed at first is not taken for the end of the stack from then on.
+#[test]
+fn a_plugin_becomes_known() {
+    let case = Case::new("known_late.c").arg(plugin("a", 200));
+    let traced = case.settings("interval=every,lossless=on,settle=10ms").unchanged().exact();
+    let known_at = if machine().knows_code_at_once { ["at_once", "later"].as_slice() } else { &["later"] };
+    for Stack { frames, .. } in known_at.iter().flat_map(|site| traced.stacks_of(site)) {
+        let has = |name: &str| frames.iter().any(|frame| frame == name);
+        assert!(has("plugin_run") && has("main"), "{frames:#?}");
+    }
+}
+
 /// What glibc unloads by itself does not come through `dlclose`; code that then took the same place was taken for it.
 #[test]
 fn a_plugin_takes_the_place_of_what_glibc_has_unloaded() {
-    let library = |name: &str, frame: u32| {
-        let (name_flag, frame_flag) = (format!("-DNAME={name}"), format!("-DFRAME={frame}"));
-        let flags = ["-fPIC", "-shared", &name_flag, &frame_flag];
-        compiled("gconv_module.c", &format!("gconv_{name}.so"), &flags).display().to_string()
-    };
+    let library = |name, frame| variant("gconv_module.c", &format!("gconv_{name}.so"), name, frame);
     let (module, plugin, other) = (library("a", 200), library("b", 600), library("c", 100));
     let folder = tempfile::tempdir().unwrap();
     let sets = [("ROUND-A", &module), ("ROUND-C", &other)];
