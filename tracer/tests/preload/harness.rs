@@ -27,6 +27,8 @@ pub struct Machine {
     folder: &'static str,
     /// How many times slower than usual programs may be.
     patience: u32,
+    /// Whether a mapping mostly gets the place of the one that went last.
+    pub uses_places_again: bool,
     /// Whether code is known as soon as it is loaded; else only after a moment.
     pub knows_code_at_once: bool,
 }
@@ -41,6 +43,7 @@ pub fn machine() -> &'static Machine {
             emulator: None,
             folder: "",
             patience: 1,
+            uses_places_again: true,
             knows_code_at_once: true,
         },
         // Return addresses are signed, as distributions have them.
@@ -51,6 +54,7 @@ pub fn machine() -> &'static Machine {
             emulator: Some(("qemu-aarch64", &["-L", "/usr/aarch64-linux-gnu"])),
             folder: "aarch64-unknown-linux-gnu",
             patience: 5,
+            uses_places_again: false,
             knows_code_at_once: true,
         },
         Ok("old-glibc") => old_glibc(),
@@ -74,6 +78,7 @@ fn old_glibc() -> Machine {
         emulator: None,
         folder: "x86_64-unknown-linux-gnu",
         patience: 1,
+        uses_places_again: true,
         knows_code_at_once: false,
     }
 }
