@@ -11,8 +11,8 @@
 //! | watcher thread | `watch` | be waited for by any of the others; call the host's allocator |
 //! | start and end | `start`, `entry`, `settings` | abort or block the host |
 //!
-//! Three rare calls do go to the loader: the first one of an entry point where that comes before the constructor, an
-//! `operator new` that has failed (see [`entry`]), and `dlclose`, which has just come from there.
+//! Two rare calls do go to the loader: the first one of an entry point where that comes before the constructor, and an
+//! `operator new` that has failed (see [`entry`]).
 //!
 //! Rust's own heap in this library is private ([`heap`]), so that no level can re-enter the host's allocator.
 //!

@@ -6,14 +6,14 @@
 //! to be lossless, and the end of the process. This thread may: nobody waits for it, but for `fork`, a little.
 //!
 //! ```text
-//! dlclose, after the real one ──▶ look ──more unloaded than known──▶ rules forgotten, next generation
-//! this thread, at every flush ─────┘
+//! dlclose, after the real one ───────────────────────────────────────▶ rules forgotten, next generation
+//! this thread, at every flush ──▶ look ──more unloaded than known───────┘
 //! ```
 
 use crate::buffer::{FUTEX_WAIT, FUTEX_WAKE};
 use crate::local::{Guard, local};
 use crate::phase::{self, Phase};
-use crate::unwind::table::{Image, TABLE, seal};
+use crate::unwind::table::{Image, Sealed, TABLE};
 use crate::unwind::{objects, rules};
 use crate::{clock, modules, own_thread};
 use libc::dl_phdr_info as Info;
@@ -59,10 +59,14 @@ pub fn first_look() {
     }
 }
 
-/// Something may have been unloaded: draws the consequences.
+/// After the program's `dlclose`: something may have been unloaded. The loader is not asked here, since the program may have
+/// arranged its locks around the loader's.
 pub fn closed() {
-    if phase::now() == Phase::Tracing && !look() {
+    if phase::now() == Phase::Tracing {
         forget();
+        if objects::by_table() {
+            ask();
+        }
     }
 }
 
@@ -75,16 +79,15 @@ pub fn ask() {
 }
 
 /// Brings the table of images up to date, where one is kept, and where something has been unloaded since the last look,
-/// forgets what was known of the code. Takes the loader's lock. False: the loader does not tell.
-pub fn look() -> bool {
+/// forgets what was known of the code. Takes the loader's lock.
+pub fn look() {
     let known = UNLOADED.load(Acquire);
-    let Some(counts) = learn() else { return false };
+    let Some(counts) = learn() else { return };
     if counts.unloaded + 1 != known {
         // Before the count is published: who finds it up to date relies on the rest.
         forget();
         UNLOADED.fetch_max(counts.unloaded + 1, AcqRel);
     }
-    true
 }
 
 fn forget() {
@@ -160,10 +163,7 @@ unsafe fn image(info: &Info) -> Option<Image> {
         return None;
     }
     // SAFETY: by contract.
-    let (headers, bytes) = unsafe {
-        let headers = std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into());
-        (headers, std::slice::from_raw_parts(info.dlpi_phdr.cast::<u8>(), size_of_val(headers)))
-    };
+    let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
     let of = |kind| headers.iter().filter(move |header| header.p_type == kind);
     let at = |address: u64| info.dlpi_addr.wrapping_add(address);
     let name = if info.dlpi_name.is_null() {
@@ -177,7 +177,11 @@ unsafe fn image(info: &Info) -> Option<Image> {
         end: at(of(libc::PT_LOAD).map(|header| header.p_vaddr.wrapping_add(header.p_memsz)).max()?),
         bias: info.dlpi_addr,
         unwind_table: of(libc::PT_GNU_EH_FRAME).next().map_or(0, |header| at(header.p_vaddr)),
-        headers: (info.dlpi_phdr as u64, bytes.len() as u64, seal(bytes)),
+        headers: Sealed::now(info.dlpi_phdr as u64, size_of_val(headers) as u64)?,
+        note: of(libc::PT_NOTE)
+            .next()
+            .and_then(|header| Sealed::now(at(header.p_vaddr), header.p_filesz.min(PAGE)))
+            .unwrap_or_default(),
         name: name.to_owned(),
     })
 }

@@ -8,8 +8,8 @@
 //! version  2k: side k mod 2 is read │ 2k + 1: as before, and the other is being filled │ 2k + 2: sides have changed
 //! ```
 //! What has been unloaded since may still be in it, and other memory, or none, in its place. So an entry is believed only
-//! while its program headers are still there, as far as the kernel lets them be read; what is mapped with the same headers
-//! has its unwind table at the same place.
+//! while its program headers and its first note are still there, as far as the kernel lets them be read; what is mapped with
+//! the same headers has its unwind table at the same place.
 
 use super::objects::{Loaded, Object};
 use super::stack::readable;
@@ -27,10 +27,64 @@ pub struct Image {
     pub bias: u64,
     /// `.eh_frame_hdr`, or 0.
     pub unwind_table: u64,
-    /// The program headers: where they are, how many bytes, and what [`seal`] says of them.
-    pub headers: (u64, u64, u64),
+    /// The program headers.
+    pub headers: Sealed,
+    /// The first segment of notes: nearly always with the build-id.
+    pub note: Sealed,
     /// The path; empty for the main program.
     pub name: CString,
+}
+
+/// Bytes of an image by which it is recognised.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Sealed {
+    /// The first.
+    pub start: u64,
+    /// How many.
+    pub len: u64,
+    /// A hash of them.
+    seal: u64,
+}
+
+impl Sealed {
+    /// The bytes that are there now; `None` where the kernel cannot read them.
+    pub fn now(start: u64, len: u64) -> Option<Sealed> {
+        const PAGE: u64 = 4096;
+        let end = start.checked_add(len)?;
+        if !(start & !(PAGE - 1)..end).step_by(PAGE as usize).all(readable) {
+            return None;
+        }
+        // SAFETY: the kernel has just read every page of it. Where the image belongs to a frame on this stack, or the
+        // loader's lock is held, the pages stay; else they are gone only if another thread unmaps them in these
+        // nanoseconds.
+        let bytes = unsafe { std::slice::from_raw_parts(start as *const u8, len as usize) };
+        Some(Sealed { start, len, seal: seal(bytes) })
+    }
+
+    /// Whether the same bytes are there now.
+    fn is_intact(&self) -> bool {
+        self.len == 0 || Sealed::now(self.start, self.len).as_ref() == Some(self)
+    }
+}
+
+/// [`Sealed`], to be read while it is being written.
+struct SealedCell([AtomicU64; 3]);
+
+impl SealedCell {
+    const fn new() -> SealedCell {
+        SealedCell([const { AtomicU64::new(0) }; 3])
+    }
+
+    fn store(&self, value: Sealed) {
+        for (cell, value) in self.0.iter().zip([value.start, value.len, value.seal]) {
+            cell.store(value, Relaxed);
+        }
+    }
+
+    fn load(&self) -> Sealed {
+        let [start, len, seal] = &self.0;
+        Sealed { start: start.load(Relaxed), len: len.load(Relaxed), seal: seal.load(Relaxed) }
+    }
 }
 
 /// More are not kept.
@@ -45,9 +99,8 @@ struct Entry {
     end: AtomicU64,
     bias: AtomicU64,
     unwind_table: AtomicU64,
-    headers: AtomicU64,
-    headers_len: AtomicU64,
-    seal: AtomicU64,
+    headers: SealedCell,
+    note: SealedCell,
     name: AtomicPtr<c_char>,
 }
 
@@ -58,9 +111,8 @@ impl Entry {
             end: AtomicU64::new(0),
             bias: AtomicU64::new(0),
             unwind_table: AtomicU64::new(0),
-            headers: AtomicU64::new(0),
-            headers_len: AtomicU64::new(0),
-            seal: AtomicU64::new(0),
+            headers: SealedCell::new(),
+            note: SealedCell::new(),
             name: AtomicPtr::new(std::ptr::null_mut()),
         }
     }
@@ -70,9 +122,8 @@ impl Entry {
         self.end.store(image.end, Relaxed);
         self.bias.store(image.bias, Relaxed);
         self.unwind_table.store(image.unwind_table, Relaxed);
-        self.headers.store(image.headers.0, Relaxed);
-        self.headers_len.store(image.headers.1, Relaxed);
-        self.seal.store(image.headers.2, Relaxed);
+        self.headers.store(image.headers);
+        self.note.store(image.note);
         self.name.store(name.cast_mut(), Relaxed);
     }
 }
@@ -84,7 +135,8 @@ struct Found {
     end: u64,
     bias: u64,
     unwind_table: u64,
-    headers: (u64, u64, u64),
+    headers: Sealed,
+    note: Sealed,
     name: *const c_char,
 }
 
@@ -110,7 +162,8 @@ impl Side {
             end,
             bias: entry.bias.load(Relaxed),
             unwind_table: entry.unwind_table.load(Relaxed),
-            headers: (entry.headers.load(Relaxed), entry.headers_len.load(Relaxed), entry.seal.load(Relaxed)),
+            headers: entry.headers.load(),
+            note: entry.note.load(),
             name: entry.name.load(Relaxed),
         })
     }
@@ -182,30 +235,19 @@ impl Table {
 
     /// The image that `address` belongs to, if it is known, and still there.
     pub fn find(&self, address: u64) -> Option<Object> {
-        let Found { start, end, bias, unwind_table, headers: (headers, len, expected), name } =
-            self.read(address)?;
-        const PAGE: u64 = 4096;
-        let mut pages = (headers & !(PAGE - 1)..headers.checked_add(len)?).step_by(PAGE as usize);
-        if !pages.all(readable) {
+        let Found { start, end, bias, unwind_table, headers, note, name } = self.read(address)?;
+        if !headers.is_intact() || !note.is_intact() {
             return None;
         }
-        // SAFETY: the kernel has just read every page of it. Where the image belongs to a frame on this stack the pages
-        // stay; else they are gone only if another thread unmaps them in these nanoseconds.
-        let present = unsafe { std::slice::from_raw_parts(headers as *const u8, len as usize) };
         // SAFETY: names are kept for ever.
         let name = unsafe { CStr::from_ptr(name) };
-        (seal(present) == expected).then_some(Object {
-            start,
-            end,
-            unwind_table,
-            loaded: Loaded::Copied(bias, name),
-        })
+        Some(Object { start, end, unwind_table, loaded: Loaded::Copied(bias, name) })
     }
 }
 
-/// Tells program headers from other bytes: FNV-1a, 64 bits.
-pub fn seal(headers: &[u8]) -> u64 {
-    headers
+/// Tells bytes from other bytes: FNV-1a, 64 bits.
+fn seal(bytes: &[u8]) -> u64 {
+    bytes
         .iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
@@ -220,12 +262,14 @@ mod tests {
     }
 
     fn image(start: u64, end: u64, number: u64) -> Image {
+        let sealed = Sealed { start: number, len: 0, seal: number };
         Image {
             start,
             end,
             bias: number,
             unwind_table: number,
-            headers: (number, 0, number),
+            headers: sealed,
+            note: sealed,
             name: c"x".into(),
         }
     }
@@ -243,7 +287,8 @@ mod tests {
                         let Some(found) = TABLE.read(5000) else { continue };
                         let number = found.bias;
                         assert_eq!((found.start, found.end), (5000 - number % 100, 5001 + number));
-                        assert_eq!((found.unwind_table, found.headers), (number, (number, 0, number)));
+                        assert_eq!((found.unwind_table, found.headers), (number, found.note));
+                        assert_eq!((found.note.start, found.note.seal), (number, number));
                         read += 1;
                     }
                 });
@@ -289,12 +334,19 @@ mod tests {
         let write = |byte| unsafe { std::ptr::write_bytes(headers as *mut u8, byte, 100) };
         write(7);
         let mut image = image(start, start + LEN as u64, 1);
-        image.headers = (headers, 100, seal(&[7; 100]));
+        image.headers = Sealed::now(headers, 100).unwrap();
+        image.note = Sealed::now(start + 100, 8).unwrap();
         TABLE.fill(1, vec![image], leak);
         assert_eq!(TABLE.find(start + 1).map(|object| object.start), Some(start));
         write(8);
         assert!(TABLE.find(start + 1).is_none(), "other bytes");
         write(7);
+        // SAFETY: inside the mapping.
+        let write_note = |byte| unsafe { std::ptr::write_bytes((start + 100) as *mut u8, byte, 8) };
+        write_note(1);
+        assert!(TABLE.find(start + 1).is_none(), "another note");
+        write_note(0);
+        assert!(TABLE.find(start + 1).is_some());
         // SAFETY: the second page of this test's own mapping.
         unsafe { libc::munmap(place.byte_add(4096), 4096) };
         assert!(TABLE.find(start + 1).is_none(), "half of it unmapped");
