@@ -3,11 +3,12 @@
 //! ```text
 //!  0  4  sync: 'b' 'l' 'k' a7
 //!  4  1  kind
-//!  5  3  zero
-//!  8  4  payload bytes
-//! 12  4  CRC-32 (IEEE) of bytes 0..12, 16..24 and the payload
+//!  5  1  0: the payload stands as it is; 1: packed
+//!  6  2  zero
+//!  8  4  bytes that follow the frame
+//! 12  4  CRC-32 (IEEE) of bytes 0..12, 16..24 and the bytes that follow
 //! 16  8  time of writing, nanoseconds since the start of tracing
-//! 24  …  payload
+//! 24  …  payload; packed: its length (4 bytes) and an LZ4 block
 //! ```
 
 use crate::Nanos;
@@ -53,7 +54,9 @@ impl BlockKind {
 pub struct Frame {
     /// The kind's code, as it stands.
     pub kind: u8,
-    /// Payload bytes.
+    /// How the payload stands, as a code.
+    pub packing: u8,
+    /// Bytes that follow the frame.
     pub len: usize,
     /// The checksum that the block claims.
     pub crc: u32,
@@ -61,21 +64,91 @@ pub struct Frame {
     pub time: Nanos,
 }
 
-/// Appends one block to `out`.
+/// Appends one block to `out`, as it is.
 ///
 /// # Panics
 /// Where the payload exceeds [`MAX_PAYLOAD`]; writers split their work well below it.
 pub fn write(out: &mut Vec<u8>, kind: BlockKind, time: Nanos, payload: &[u8]) {
-    assert!(payload.len() <= MAX_PAYLOAD, "payload of {} bytes", payload.len());
+    put(out, kind, PLAIN, time, payload);
+}
+
+/// The codes of [`Frame::packing`].
+const PLAIN: u8 = 0;
+const LZ4: u8 = 1;
+
+fn put(out: &mut Vec<u8>, kind: BlockKind, packing: u8, time: Nanos, bytes: &[u8]) {
+    assert!(bytes.len() <= MAX_PAYLOAD, "payload of {} bytes", bytes.len());
     let mut frame = [0; FRAME_LEN];
     frame[..4].copy_from_slice(&SYNC);
     frame[4] = kind.code();
-    frame[8..12].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+    frame[5] = packing;
+    frame[8..12].copy_from_slice(&(bytes.len() as u32).to_le_bytes());
     frame[16..].copy_from_slice(&time.0.to_le_bytes());
-    let crc = checksum(&frame, payload);
+    let crc = checksum(&frame, bytes);
     frame[12..16].copy_from_slice(&crc.to_le_bytes());
     out.extend_from_slice(&frame);
-    out.extend_from_slice(payload);
+    out.extend_from_slice(bytes);
+}
+
+/// Writes blocks packed, where that is worth its time: after payloads that do not become smaller, some are not tried.
+#[derive(Clone, Debug, Default)]
+pub struct Packer {
+    packed: Vec<u8>,
+    /// Payloads in a row that did not become smaller.
+    failures: u32,
+    /// How many are not tried.
+    skipped: u32,
+}
+
+impl Packer {
+    /// Appends one block to `out`.
+    ///
+    /// # Panics
+    /// As [`write`].
+    pub fn write(&mut self, out: &mut Vec<u8>, kind: BlockKind, time: Nanos, payload: &[u8]) {
+        const SHORTEST: usize = 256;
+        const MOST_SKIPPED: u32 = 32;
+        if payload.len() < SHORTEST || self.skipped > 0 {
+            self.skipped = self.skipped.saturating_sub(u32::from(payload.len() >= SHORTEST));
+            return write(out, kind, time, payload);
+        }
+        self.packed.resize(4 + lz4_flex::block::get_maximum_output_size(payload.len()), 0);
+        self.packed[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+        let len = lz4_flex::block::compress_into(payload, &mut self.packed[4..]);
+        match len.map(|len| 4 + len) {
+            Ok(len) if len < payload.len() / 8 * 7 => {
+                self.failures = 0;
+                put(out, kind, LZ4, time, &self.packed[..len]);
+            }
+            _ => {
+                self.failures = (self.failures + 1).min(MOST_SKIPPED.ilog2());
+                self.skipped = (1 << self.failures) - 1;
+                write(out, kind, time, payload);
+            }
+        }
+    }
+}
+
+/// Makes the payload of a block from the bytes that follow its frame, in `out`; `None` where they are not what was written.
+pub fn unpack(packing: u8, bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    /// LZ4 turns a byte into so many at most.
+    const MOST_TIMES: usize = 255;
+    out.clear();
+    let (len, packed) = bytes.split_first_chunk::<4>().filter(|_| packing == LZ4)?;
+    let len = u32::from_le_bytes(*len) as usize;
+    if len > MAX_PAYLOAD || len > packed.len().saturating_mul(MOST_TIMES) {
+        return None;
+    }
+    out.resize(len, 0);
+    let written = lz4_flex::block::decompress_into(packed, out).ok()?;
+    (written == len).then_some(())
+}
+
+impl Frame {
+    /// Whether the payload stands as it is.
+    pub fn is_plain(&self) -> bool {
+        self.packing == PLAIN
+    }
 }
 
 /// Reads a frame; `None` where the sync bytes are missing.
@@ -86,6 +159,7 @@ pub fn parse(frame: &[u8; FRAME_LEN]) -> Option<Frame> {
     let time = frame.last_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b));
     frame.starts_with(&SYNC).then(|| Frame {
         kind: frame[4],
+        packing: frame[5],
         len: u32_at(8) as usize,
         crc: u32_at(12),
         time: Nanos(time),
@@ -99,4 +173,66 @@ pub fn checksum(frame: &[u8; FRAME_LEN], payload: &[u8]) -> u32 {
     hasher.update(&frame[16..]);
     hasher.update(payload);
     hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_packed_is_unpacked(parts in prop::collection::vec((any::<u8>(), 0..2000usize), 0..10)) {
+            let payload: Vec<u8> =
+                parts.iter().flat_map(|(seed, len)| (0..*len).map(move |i| (i % 7) as u8 ^ seed)).collect();
+            let mut out = Vec::new();
+            Packer::default().write(&mut out, BlockKind::Events, Nanos(5), &payload);
+            let frame = parse(out.first_chunk().unwrap()).unwrap();
+            prop_assert_eq!(frame.len, out.len() - FRAME_LEN);
+            prop_assert_eq!(frame.is_plain(), payload.len() < 256);
+            let mut unpacked = Vec::new();
+            if !frame.is_plain() {
+                prop_assert!(frame.len < payload.len());
+                prop_assert!(unpack(frame.packing, &out[FRAME_LEN..], &mut unpacked).is_some());
+                prop_assert_eq!(unpacked, payload);
+            }
+        }
+
+        #[test]
+        fn unpacking_is_total(packing in 0..3u8, len in 0..100_000u32, bytes: Vec<u8>) {
+            let mut all = len.to_le_bytes().to_vec();
+            all.extend_from_slice(&bytes);
+            let mut out = Vec::new();
+            if unpack(packing, &all, &mut out).is_some() {
+                prop_assert_eq!((packing, out.len()), (LZ4, len as usize));
+            }
+            prop_assert!(out.capacity() <= 255 * all.len());
+        }
+    }
+
+    #[test]
+    fn what_does_not_become_smaller_is_rarely_tried() {
+        let mut packer = Packer::default();
+        let mut seed = 1u64;
+        let mut random = || {
+            let mut next = || {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (seed >> 56) as u8
+            };
+            (0..1000).map(|_| next()).collect::<Vec<_>>()
+        };
+        let mut out = Vec::new();
+        for _ in 0..100 {
+            packer.write(&mut out, BlockKind::Events, Nanos(0), &random());
+        }
+        assert_eq!(out.len(), 100 * (1000 + FRAME_LEN));
+        let skipped = packer.skipped;
+        assert!(skipped > 0);
+        for _ in 0..skipped {
+            packer.write(&mut out, BlockKind::Events, Nanos(0), &random());
+        }
+        out.clear();
+        packer.write(&mut out, BlockKind::Events, Nanos(0), &[7; 1000]);
+        assert!(out.len() < 100);
+    }
 }

@@ -32,6 +32,8 @@ pub enum What {
     Sync,
     /// The checksum differs.
     Checksum,
+    /// A packed payload cannot be unpacked.
+    Packing,
     /// A block claims more bytes than any has.
     Length(u64),
     /// A block of a kind that this version does not have.
@@ -51,6 +53,7 @@ impl fmt::Display for Damage {
             Damage::Corrupt { offset, what } => match what {
                 What::Sync => write!(f, "block at offset {offset:#x}: no block starts here"),
                 What::Checksum => write!(f, "block at offset {offset:#x}: checksum mismatch"),
+                What::Packing => write!(f, "block at offset {offset:#x}: its payload cannot be unpacked"),
                 What::Length(len) => write!(f, "block at offset {offset:#x}: impossible length {len}"),
                 What::BlockKind(kind) => write!(f, "block at offset {offset:#x}: unknown kind {kind:#04x}"),
                 What::RecordKind(kind) => write!(f, "record at offset {offset:#x}: unknown kind {kind:#04x}"),
@@ -115,9 +118,9 @@ pub struct Block<'a> {
     pub time: Nanos,
     /// Where its payload starts in the file, in bytes.
     pub payload_offset: u64,
-    /// Bytes of its payload in the file.
+    /// Bytes that its payload takes in the file, packed or not.
     pub payload_len: u64,
-    /// The content, where it has been read.
+    /// The content, unpacked, where it has been read.
     pub payload: &'a [u8],
 }
 
@@ -135,6 +138,7 @@ pub struct Reader<R> {
     header: Header,
     offset: u64,
     payload: Vec<u8>,
+    packed: Vec<u8>,
 }
 
 impl<R: Read> Reader<R> {
@@ -156,7 +160,7 @@ impl<R: Read> Reader<R> {
         if header.version > header::VERSION {
             return Err(ReadError::Newer(header.version));
         }
-        Ok(Reader { source, header, offset: header::LEN as u64, payload: Vec::new() })
+        Ok(Reader { source, header, offset: header::LEN as u64, payload: Vec::new(), packed: Vec::new() })
     }
 
     /// The file's header.
@@ -193,6 +197,12 @@ impl<R: Read> Reader<R> {
         }
         if block::checksum(bytes, &self.payload) != frame.crc {
             return Err(corrupt(What::Checksum));
+        }
+        if !frame.is_plain() {
+            std::mem::swap(&mut self.payload, &mut self.packed);
+            if block::unpack(frame.packing, &self.packed, &mut self.payload).is_none() {
+                return Err(corrupt(What::Packing));
+            }
         }
         let kind = BlockKind::from_code(frame.kind).ok_or(corrupt(What::BlockKind(frame.kind)))?;
         Ok(self.block(kind, frame))

@@ -28,7 +28,7 @@ impl File {
         let mut payload = Vec::new();
         varint::push(&mut payload, log.stream.into());
         payload.append(&mut log.bytes);
-        block::write(&mut self.0, BlockKind::Events, Nanos(time), &payload);
+        block::Packer::default().write(&mut self.0, BlockKind::Events, Nanos(time), &payload);
         self
     }
 

@@ -1,6 +1,7 @@
 //! The file.
 
-use prof::{BlockKind, Header, Nanos, RunId, block};
+use prof::block::{self, Packer};
+use prof::{BlockKind, Header, Nanos, RunId};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -19,6 +20,7 @@ pub struct Output {
     /// Device and inode: a descriptor that the host closed may become some other file's.
     identity: (u64, u64),
     pending: Vec<u8>,
+    packer: Packer,
     /// Nothing could be written so far.
     is_empty: bool,
 }
@@ -42,7 +44,7 @@ impl Output {
         let metadata = file.metadata()?;
         let identity = (metadata.dev(), metadata.ino());
         let pending = Header::new(run).to_bytes().to_vec();
-        Ok(Output { path, file, identity, pending, is_empty: true })
+        Ok(Output { path, file, identity, pending, packer: Packer::default(), is_empty: true })
     }
 
     /// Where it is.
@@ -59,7 +61,7 @@ impl Output {
     pub fn block(&mut self, kind: BlockKind, time: Nanos, payload: &[u8]) {
         let largest = block::MAX_PAYLOAD;
         debug_assert!(payload.len() <= largest, "payload of {} bytes", payload.len());
-        block::write(&mut self.pending, kind, time, payload);
+        self.packer.write(&mut self.pending, kind, time, payload);
     }
 
     /// Writes what is pending. A file to which nothing at all could be written is removed.
