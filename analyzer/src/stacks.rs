@@ -106,6 +106,10 @@ impl Default for Stacks {
     }
 }
 
+/// More nodes than any program was seen to need, ten times over; they take some 400 MB. A few bytes of a file can ask for
+/// very many.
+const MOST_NODES: usize = 1 << 24;
+
 /// The root's; no address has it.
 const NO_SITE: u32 = u32::MAX;
 
@@ -148,6 +152,11 @@ impl Stacks {
             }
         }
         self.other(parent.0, site)
+    }
+
+    /// Whether there are as many stacks as there may be.
+    pub fn is_full(&self) -> bool {
+        self.nodes.len() >= MOST_NODES
     }
 
     /// The child that is neither its parent's first nor its recent one.

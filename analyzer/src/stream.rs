@@ -144,19 +144,16 @@ impl Stream {
         self.head = self.second.take();
         while self.head.is_none() {
             let mut input = self.chunk.bytes.get(self.chunk.at..).unwrap_or(&[]);
-            let event = self.decoder.next(&mut input).map_err(|what| Damage::Corrupt {
-                offset: self.chunk.offset + self.chunk.at as u64,
-                what: What::Malformed(what),
-            })?;
+            let event = self.decoder.next(&mut input).map_err(|what| self.damage(what))?;
             self.chunk.at = self.chunk.bytes.len() - input.len();
             match event {
                 Some(Event::Alloc { key, stamp, size, kept, site }) => {
-                    let birth = Some(self.birth(size, kept, site, known));
+                    let birth = Some(self.birth(size, kept, site, known)?);
                     self.head = Some(self.change(stamp, key, birth));
                 }
                 Some(Event::Free { key, stamp }) => self.head = Some(self.change(stamp, key, None)),
                 Some(Event::Realloc { key, old_key, stamp, old_stamp, size, kept, site }) => {
-                    let birth = Some(self.birth(size, kept, site, known));
+                    let birth = Some(self.birth(size, kept, site, known)?);
                     self.head = Some(self.change(old_stamp, old_key, None));
                     self.second = Some(self.change(stamp, key, birth));
                 }
@@ -212,26 +209,36 @@ impl Stream {
     }
 
     #[inline(always)]
-    fn birth(&mut self, size: u64, kept: usize, site: u16, known: &mut Known) -> Birth {
+    fn birth(&mut self, size: u64, kept: usize, site: u16, known: &mut Known) -> Result<Birth, Damage> {
         self.stacks.truncate(kept);
         let from = self.stacks.last().copied().unwrap_or(Stack::EMPTY);
         match self.sites.get(usize::from(site)) {
             Some(site) if site.from == Some(from) => self.stacks.extend_from_slice(&site.nodes),
-            _ => self.follow(from, site, known),
+            _ => self.follow(from, site, known)?,
         }
         let stack = self.stacks.last().copied().unwrap_or(Stack::EMPTY);
         let interval = self.interval.unwrap_or(weight::EVERY);
         let origin = *self.origin.get_or_insert_with(|| known.origins.intern(self.thread, interval));
-        Birth { size, stack, origin }
+        Ok(Birth { size, stack, origin })
+    }
+
+    /// What is wrong with the next event.
+    #[cold]
+    fn damage(&self, what: &'static str) -> Damage {
+        let offset = self.chunk.offset + self.chunk.at as u64;
+        Damage::Corrupt { offset, what: What::Malformed(what) }
     }
 
     /// Finds what a site leads to.
-    fn follow(&mut self, from: Stack, number: u16, known: &mut Known) {
+    fn follow(&mut self, from: Stack, number: u16, known: &mut Known) -> Result<(), Damage> {
+        if known.stacks.is_full() {
+            return Err(self.damage("more distinct stacks than an analysis can hold"));
+        }
         let at = usize::from(number);
         if self.sites.len() <= at {
             self.sites.resize(at + 1, Site::default());
         }
-        let Some(site) = self.sites.get_mut(at) else { return };
+        let Some(site) = self.sites.get_mut(at) else { return Ok(()) };
         site.from = Some(from);
         site.nodes.clear();
         let mut stack = from;
@@ -240,5 +247,6 @@ impl Stream {
             site.nodes.push(stack);
         }
         self.stacks.extend_from_slice(&site.nodes);
+        Ok(())
     }
 }
