@@ -90,11 +90,12 @@ fn put(out: &mut Vec<u8>, kind: BlockKind, packing: u8, time: Nanos, bytes: &[u8
     out.extend_from_slice(bytes);
 }
 
-/// Writes blocks packed, where that is worth its time: after payloads that do not become smaller, some are not tried.
+/// Writes blocks packed, where that is worth its time: after payloads that do not become a quarter smaller, some are not
+/// tried.
 #[derive(Clone, Debug, Default)]
 pub struct Packer {
     packed: Vec<u8>,
-    /// Payloads in a row that did not become smaller.
+    /// Payloads in a row that did not become smaller by that.
     failures: u32,
     /// How many are not tried.
     skipped: u32,
@@ -116,7 +117,7 @@ impl Packer {
         self.packed[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
         let len = lz4_flex::block::compress_into(payload, &mut self.packed[4..]);
         match len.map(|len| 4 + len) {
-            Ok(len) if len < payload.len() / 8 * 7 => {
+            Ok(len) if len <= payload.len() / 4 * 3 => {
                 self.failures = 0;
                 put(out, kind, LZ4, time, &self.packed[..len]);
             }
