@@ -94,6 +94,11 @@ impl Machine {
         format!("{}{name}", self.binutils)
     }
 
+    /// Whether the tracer can be loaded into what is installed here.
+    pub fn runs_programs_of_this_system(&self) -> bool {
+        self.folder.is_empty()
+    }
+
     /// Runs `program`, with a library preloaded.
     pub fn command(&self, program: &Path, preload: Option<&Path>) -> Command {
         let mut command = match self.emulator {

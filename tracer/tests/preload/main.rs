@@ -8,6 +8,7 @@ mod harness;
 mod entry_points;
 mod loader;
 mod process;
+mod reference;
 mod settings;
 mod stacks;
 mod symbols;

@@ -1,0 +1,137 @@
+//! Every stack against the C library's own unwinder, frame by frame, in real programs.
+//!
+//! A second library behind ours, `reference_stacks.c`, is the allocator that the hooks call, and captures the same stacks
+//! with `backtrace()`.
+
+use crate::harness::{compiled, machine, tracer};
+use prof::{BlockKind, Event, EventDecoder, Reader, varint};
+use std::collections::{HashMap, VecDeque};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// At least so much of the stacks has to be equal: a signal or the C library's own end of a stack may differ.
+const EQUAL: f64 = 0.999;
+
+type Stacks = HashMap<u64, VecDeque<Vec<u64>>>;
+
+/// Runs a program with both libraries, every `every`-th stack captured by the reference; compares.
+fn compare(program: &Path, args: &[&str], every: u32) {
+    let reference = compiled("reference_stacks.c", "reference_stacks.so", &["-fPIC", "-shared"]);
+    let directory = tempfile::tempdir().unwrap();
+    let [profile, expected] = ["run.prof", "expected"].map(|name| directory.path().join(name));
+    let both = PathBuf::from(format!("{}:{}", tracer().display(), reference.display()));
+    let status = machine()
+        .command(program, Some(&both))
+        .args(args)
+        .env("LIBTRACE", format!("interval=every,lossless=on,out={}", profile.display()))
+        .env("REFERENCE_OUT", &expected)
+        .env("REFERENCE_EVERY", every.to_string())
+        .env("PYTHONMALLOC", "malloc")
+        .stdout(Stdio::null())
+        .status();
+    assert!(status.unwrap().success(), "{} failed", program.display());
+    let (mut recorded, mut compared, mut equal) = (recorded(&profile), 0u64, 0u64);
+    let mut example = None;
+    each_expected(&fs::read(&expected).unwrap(), |block, stack| {
+        let ours = recorded.get_mut(&block).and_then(VecDeque::pop_front);
+        if stack.is_empty() {
+            return;
+        }
+        compared += 1;
+        match ours {
+            Some(ours) if ours == stack => equal += 1,
+            ours => example = example.take().or(Some((ours, stack))),
+        }
+    });
+    let share = equal as f64 / compared as f64;
+    println!("{}: {equal} of {compared} stacks are equal", program.display());
+    assert!(compared >= 100, "{compared} stacks compared");
+    assert!(share >= EQUAL, "{equal} of {compared} are equal, not {example:x?}");
+}
+
+/// Of each block the stacks that it was allocated from, in order, leaf first.
+fn recorded(profile: &Path) -> Stacks {
+    let mut reader = Reader::new(File::open(profile).unwrap()).unwrap();
+    let mut streams = HashMap::<u64, (EventDecoder, Vec<u64>)>::new();
+    let mut births = Vec::new();
+    while let Some(block) = reader.next_block().unwrap() {
+        let mut input = block.payload;
+        if block.kind != BlockKind::Events {
+            continue;
+        }
+        let (decoder, stack) = streams.entry(varint::take(&mut input).unwrap()).or_default();
+        while let Some(event) = decoder.next(&mut input).unwrap() {
+            match event {
+                Event::Generation(_) => stack.clear(),
+                Event::Alloc { key, stamp, kept, site, .. }
+                | Event::Realloc { key, stamp, kept, site, .. } => {
+                    stack.truncate(kept);
+                    stack.extend_from_slice(decoder.pushed(site));
+                    births.push((stamp, key, stack.iter().rev().copied().collect()));
+                }
+                _ => {}
+            }
+        }
+    }
+    // Stable: a stream's order stands where its stamps are equal.
+    births.sort_by_key(|(stamp, ..)| *stamp);
+    let mut stacks = Stacks::new();
+    for (_, key, stack) in births {
+        stacks.entry(key).or_default().push_back(stack);
+    }
+    stacks
+}
+
+fn each_expected(bytes: &[u8], mut take: impl FnMut(u64, Vec<u64>)) {
+    let words: Vec<u64> =
+        bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect();
+    let mut rest = &words[..];
+    while let [block, depth, tail @ ..] = rest {
+        let (stack, tail) = tail.split_at(*depth as usize);
+        take(*block, stack.to_vec());
+        rest = tail;
+    }
+}
+
+#[test]
+fn stacks_of_cxx_programs() {
+    compare(&compiled("exceptions.cpp", "exceptions_reference", &["-pthread"]), &[], 1);
+    compare(&compiled("known_sites.cpp", "known_sites_reference", &["-O2", "-pthread"]), &[], 97);
+}
+
+#[test]
+fn stacks_of_a_threaded_server() {
+    let program = compiled("../bench/server.cpp", "server_reference", &["-O2", "-pthread"]);
+    compare(&program, &["4", "200", "20"], 3);
+}
+
+#[test]
+fn stacks_of_python() {
+    let python = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
+    match python {
+        Ok(output) if output.status.success() && machine().runs_programs_of_this_system() => {
+            let python = String::from_utf8(output.stdout).unwrap();
+            let script = "import json, re, collections\nfor i in range(8):\n  json.loads(json.dumps([{'a': [str(j)] * 5, \
+                          'b': {'c': j}} for j in range(200)]))\n  re.compile('(a|b)*' + str(i))";
+            compare(Path::new(python.trim()), &["-c", script], 7);
+        }
+        _ => println!("skipped: there is no python3 that this library could be loaded into"),
+    }
+}
+
+#[test]
+fn stacks_of_the_compiler() {
+    if !machine().runs_programs_of_this_system() {
+        return println!("skipped: this library is not for the compiler's processor");
+    }
+    let compiler =
+        |args: &[&str]| String::from_utf8(Command::new("g++").args(args).output().unwrap().stdout).unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/bench/templates.cpp");
+    let directory = tempfile::tempdir().unwrap();
+    let whole = directory.path().join("whole.ii");
+    fs::write(&whole, compiler(&["-std=c++17", "-E", source.to_str().unwrap()])).unwrap();
+    let cc1plus = compiler(&["-print-prog-name=cc1plus"]);
+    let args = ["-quiet", "-std=c++17", "-fpreprocessed", whole.to_str().unwrap(), "-o", "/dev/null"];
+    compare(Path::new(cc1plus.trim()), &args, 29);
+}
