@@ -157,9 +157,31 @@ fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/preload")
 }
 
-/// The library under test.
+/// The library under test: the one that `PRELOAD_LIBRARY` names, or what cargo has built.
 pub fn tracer() -> PathBuf {
-    built("libtrace.so", "tracer", machine().folder)
+    match std::env::var_os("PRELOAD_LIBRARY") {
+        Some(path) => path.into(),
+        None => built("libtrace.so", "tracer", machine().folder),
+    }
+}
+
+/// What a tool of binutils says of the library under test.
+pub fn tool(name: &str, args: &[&str]) -> String {
+    tool_on(&tracer(), name, args)
+}
+
+/// Address, type and readable name of the library's symbols, from its debug file where it is stripped.
+pub fn code_symbols() -> String {
+    let debug = tracer().with_extension("so.debug");
+    let file = if debug.exists() { debug } else { tracer() };
+    tool_on(&file, "nm", &["-C", "--defined-only"])
+}
+
+fn tool_on(file: &Path, name: &str, args: &[&str]) -> String {
+    let output = Command::new(machine().tool(name)).args(args).arg(file).output();
+    let output = output.unwrap_or_else(|error| panic!("{name}, of binutils, is needed: {error}"));
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// What `cargo build` made of a package, in this test's profile; never what an earlier source made.

@@ -3,9 +3,11 @@
 //! Each is run without and with it, has to behave the same, and knows the truth about its allocations, which
 //! the analyzer has to tell from the profile to the byte.
 
+mod code;
 mod harness;
 
 mod entry_points;
+mod hook_path;
 mod loader;
 mod process;
 mod reference;

@@ -1,14 +1,6 @@
 //! What the library exports and imports, against the lists beside this file.
 
-use crate::harness::{machine, tracer};
-use std::process::Command;
-
-fn tool(name: &str, args: &[&str]) -> String {
-    let output = Command::new(machine().tool(name)).args(args).arg(tracer()).output();
-    let output = output.unwrap_or_else(|error| panic!("{name}, of binutils, is needed: {error}"));
-    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
+use crate::harness::tool;
 
 #[test]
 fn exports_the_hooks_and_nothing_else() {

@@ -1,0 +1,198 @@
+//! The library's machine code as objdump prints it: which functions there are, and what each of them calls.
+
+use crate::harness::{code_symbols, tool};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// What a function calls, goes on to, or takes the address of.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Target {
+    /// A function of the library, by its address.
+    Own(u64),
+    /// A function of another library, by its name.
+    Import(String),
+    /// Whatever a variable or a register points to.
+    Pointer(String),
+}
+
+/// One machine instruction.
+#[derive(Debug)]
+pub struct Instruction {
+    /// Where it is.
+    pub at: u64,
+    /// What it does.
+    pub mnemonic: String,
+    /// What it does it to, without objdump's remarks.
+    pub operands: String,
+    /// The address that it refers to, where objdump knows it, and objdump's name for it.
+    refers: Option<(u64, String)>,
+}
+
+/// All functions, and what the loader writes where.
+pub struct Code {
+    functions: BTreeMap<u64, (String, Vec<Instruction>)>,
+    slots: HashMap<u64, Target>,
+}
+
+impl Code {
+    /// Of the library under test.
+    pub fn read() -> Code {
+        let functions = functions();
+        let mut slots = slots();
+        // The others are variables.
+        slots.retain(|_, target| !matches!(target, Target::Own(at) if !functions.contains_key(at)));
+        let mut code = Code { functions, slots };
+        for line in tool("objdump", &["-d", "--no-show-raw-insn"]).lines() {
+            let Some(instruction) = Instruction::parse(line) else { continue };
+            if let Some((_, (_, body))) = code.functions.range_mut(..=instruction.at).next_back() {
+                body.push(instruction);
+            }
+        }
+        code
+    }
+
+    /// The function's name.
+    pub fn name(&self, function: u64) -> &str {
+        &self.functions[&function].0
+    }
+
+    /// The one function of that name.
+    pub fn find(&self, name: &str) -> u64 {
+        let found: Vec<_> = self.functions.iter().filter(|(_, (other, _))| other == name).collect();
+        assert_eq!(found.len(), 1, "functions called {name}");
+        *found[0].0
+    }
+
+    /// Its instructions.
+    pub fn body(&self, function: u64) -> &[Instruction] {
+        &self.functions[&function].1
+    }
+
+    /// What it calls, goes on to, or takes the address of.
+    pub fn targets(&self, function: u64) -> BTreeSet<Target> {
+        let body = self.body(function);
+        let of = |(index, instruction): (usize, &Instruction)| self.targets_of(body, index, instruction);
+        let mut targets: BTreeSet<_> = body.iter().enumerate().flat_map(of).collect();
+        targets.remove(&Target::Own(function));
+        targets
+    }
+
+    fn targets_of(&self, body: &[Instruction], index: usize, instruction: &Instruction) -> Vec<Target> {
+        let refers = instruction.refers.as_ref();
+        match instruction.mnemonic.as_str() {
+            "call" | "jmp" if instruction.operands.starts_with('*') => {
+                match refers.map(|(at, _)| self.slots.get(at)) {
+                    Some(Some(target)) => vec![target.clone()],
+                    Some(None) => vec![Target::Pointer(instruction.operands.clone())],
+                    None => self.through_register(body, index),
+                }
+            }
+            mnemonic if mnemonic == "call" || mnemonic.starts_with('j') => {
+                let target = refers.map(|(at, name)| match name.strip_suffix("@plt") {
+                    Some(import) => Target::Import(import.to_owned()),
+                    None => Target::Own(*self.functions.range(..=at).next_back().expect("a function").0),
+                });
+                target.into_iter().collect()
+            }
+            // The address of a function, computed or read from where the loader has written it.
+            "lea" | "mov" => match refers {
+                Some((at, _)) if instruction.mnemonic == "lea" && self.functions.contains_key(at) => {
+                    vec![Target::Own(*at)]
+                }
+                Some((at, _)) => self.slots.get(at).cloned().into_iter().collect(),
+                None => Vec::new(),
+            },
+            _ => Vec::new(),
+        }
+    }
+
+    /// A call through a register is known where nothing but addresses of functions is ever written to it; a jump also
+    /// where the address comes out of the function's own table.
+    fn through_register(&self, body: &[Instruction], index: usize) -> Vec<Target> {
+        let instruction = &body[index];
+        let unknown = vec![Target::Pointer(instruction.operands.clone())];
+        let Some(register) = instruction.operands.strip_prefix("*%") else { return unknown };
+        let before = &body[index.saturating_sub(4)..index];
+        let is_table = before.iter().any(|other| other.mnemonic == "movslq")
+            && before.iter().any(|other| other.mnemonic == "add" && other.writes(register));
+        if instruction.mnemonic == "jmp" && is_table {
+            return Vec::new();
+        }
+        let writes = body.iter().filter(|other| other.writes(register) && other.mnemonic != "pop");
+        let known = writes.map(|other| {
+            let (at, _) = other.refers.as_ref()?;
+            match other.mnemonic.as_str() {
+                "mov" => self.slots.get(at).cloned(),
+                "lea" if self.functions.contains_key(at) => Some(Target::Own(*at)),
+                _ => None,
+            }
+        });
+        match known.collect::<Option<Vec<_>>>() {
+            Some(known) if !known.is_empty() => known,
+            _ => unknown,
+        }
+    }
+}
+
+impl Instruction {
+    /// A line as `  83731:\tjmp    *0x9ea91(%rip)        # 1221c8 <name>`.
+    fn parse(line: &str) -> Option<Instruction> {
+        let (at, rest) = line.strip_prefix(' ')?.split_once(":\t")?;
+        let at = u64::from_str_radix(at.trim(), 16).ok()?;
+        let (text, remark) = rest.split_once('#').map_or((rest, None), |(text, remark)| (text, Some(remark)));
+        let mut words = text.split_whitespace().skip_while(|word| PREFIXES.contains(word));
+        let mnemonic = words.next()?.to_owned();
+        let operands = words.collect::<Vec<_>>().join(" ");
+        let place = remark.unwrap_or(&operands).trim();
+        let refers = place.split_once(" <").and_then(|(address, name)| {
+            Some((u64::from_str_radix(address, 16).ok()?, name.trim_end_matches('>').to_owned()))
+        });
+        let refers = refers.or_else(|| Some((u64::from_str_radix(remark?.trim(), 16).ok()?, String::new())));
+        Some(Instruction { at, mnemonic, operands, refers })
+    }
+
+    /// Whether it may change that register of 64 bits. AT&T syntax: the last operand is the destination.
+    fn writes(&self, register: &str) -> bool {
+        const READS: [&str; 4] = ["cmp", "test", "push", "call"];
+        let destination = self.operands.rsplit(',').next().unwrap_or_default().trim();
+        let reads = READS.iter().any(|read| self.mnemonic.starts_with(read)) || self.mnemonic.starts_with('j');
+        !reads && destination.strip_prefix('%') == Some(register)
+    }
+}
+
+const PREFIXES: [&str; 6] = ["bnd", "notrack", "data16", "cs", "rep", "lock"];
+
+/// Where each function begins, and its readable name.
+fn functions() -> BTreeMap<u64, (String, Vec<Instruction>)> {
+    let mut functions = BTreeMap::new();
+    for line in code_symbols().lines() {
+        let mut words = line.splitn(3, ' ');
+        let (Some(at), Some("t" | "T" | "w" | "W"), Some(name)) = (words.next(), words.next(), words.next())
+        else {
+            continue;
+        };
+        functions.insert(u64::from_str_radix(at, 16).unwrap(), (name.to_owned(), Vec::new()));
+    }
+    functions
+}
+
+/// What the loader writes into the library's tables.
+fn slots() -> HashMap<u64, Target> {
+    let mut slots = HashMap::new();
+    for line in tool("readelf", &["-rW"]).lines() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let hex = |index: usize| words.get(index).and_then(|word| u64::from_str_radix(word, 16).ok());
+        let Some(at) = hex(0) else { continue };
+        match words.get(2) {
+            Some(&("R_X86_64_GLOB_DAT" | "R_X86_64_JUMP_SLOT")) => {
+                let (value, name) = (hex(3).unwrap(), words[4].split('@').next().unwrap());
+                let target = if value == 0 { Target::Import(name.into()) } else { Target::Own(value) };
+                slots.insert(at, target);
+            }
+            Some(&"R_X86_64_RELATIVE") => {
+                slots.insert(at, Target::Own(hex(3).unwrap()));
+            }
+            _ => {}
+        }
+    }
+    slots
+}
