@@ -14,7 +14,11 @@
 #ifdef __cplusplus
 #define SITE extern "C" __attribute__((noipa))
 #else
+#ifdef __clang__
+#define SITE __attribute__((noinline))
+#else
 #define SITE __attribute__((noipa))
+#endif
 #endif
 
 struct site {

@@ -10,8 +10,8 @@ pub enum Target {
     Own(u64),
     /// A function of another library, by its name.
     Import(String),
-    /// Whatever a variable or a register points to.
-    Pointer(String),
+    /// Whatever a variable or a register points to, by the call's address.
+    Pointer(u64),
 }
 
 /// One machine instruction.
@@ -34,8 +34,11 @@ pub struct Code {
 }
 
 impl Code {
-    /// Of the library under test.
-    pub fn read() -> Code {
+    /// Of the library under test, where that is for x86-64.
+    pub fn read() -> Option<Code> {
+        if !tool("readelf", &["-h"]).contains("X86-64") {
+            return None;
+        }
         let functions = functions();
         let mut slots = slots();
         // The others are variables.
@@ -47,7 +50,12 @@ impl Code {
                 body.push(instruction);
             }
         }
-        code
+        Some(code)
+    }
+
+    /// Whether it has a function of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.functions.values().any(|(other, _)| other == name)
     }
 
     /// The function's name.
@@ -60,6 +68,15 @@ impl Code {
         let found: Vec<_> = self.functions.iter().filter(|(_, (other, _))| other == name).collect();
         assert_eq!(found.len(), 1, "functions called {name}");
         *found[0].0
+    }
+
+    /// The exported function of that name.
+    pub fn export(&self, name: &str) -> u64 {
+        let symbols = tool("nm", &["-D", "--defined-only"]);
+        let mut words = symbols.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let found = words.find(|words| words.last() == Some(&name));
+        let address = found.unwrap_or_else(|| panic!("{name} is not exported"))[0].to_owned();
+        u64::from_str_radix(&address, 16).unwrap()
     }
 
     /// Its instructions.
@@ -82,7 +99,7 @@ impl Code {
             "call" | "jmp" if instruction.operands.starts_with('*') => {
                 match refers.map(|(at, _)| self.slots.get(at)) {
                     Some(Some(target)) => vec![target.clone()],
-                    Some(None) => vec![Target::Pointer(instruction.operands.clone())],
+                    Some(None) => vec![Target::Pointer(instruction.at)],
                     None => self.through_register(body, index),
                 }
             }
@@ -94,22 +111,15 @@ impl Code {
                 target.into_iter().collect()
             }
             // The address of a function, computed or read from where the loader has written it.
-            "lea" | "mov" => match refers {
-                Some((at, _)) if instruction.mnemonic == "lea" && self.functions.contains_key(at) => {
-                    vec![Target::Own(*at)]
-                }
-                Some((at, _)) => self.slots.get(at).cloned().into_iter().collect(),
-                None => Vec::new(),
-            },
-            _ => Vec::new(),
+            _ => self.loaded(instruction).into_iter().collect(),
         }
     }
 
-    /// A call through a register is known where nothing but addresses of functions is ever written to it; a jump also
-    /// where the address comes out of the function's own table.
+    /// A call through a register is known where the address of a function was written to it just before, or nothing
+    /// else anywhere in the function; a jump also where the address comes out of the function's own table.
     fn through_register(&self, body: &[Instruction], index: usize) -> Vec<Target> {
         let instruction = &body[index];
-        let unknown = vec![Target::Pointer(instruction.operands.clone())];
+        let unknown = vec![Target::Pointer(instruction.at)];
         let Some(register) = instruction.operands.strip_prefix("*%") else { return unknown };
         let before = &body[index.saturating_sub(4)..index];
         let is_table = before.iter().any(|other| other.mnemonic == "movslq")
@@ -117,18 +127,35 @@ impl Code {
         if instruction.mnemonic == "jmp" && is_table {
             return Vec::new();
         }
+        if let Some(target) = self.just_before(body, index, register) {
+            return vec![target];
+        }
         let writes = body.iter().filter(|other| other.writes(register) && other.mnemonic != "pop");
-        let known = writes.map(|other| {
-            let (at, _) = other.refers.as_ref()?;
-            match other.mnemonic.as_str() {
-                "mov" => self.slots.get(at).cloned(),
-                "lea" if self.functions.contains_key(at) => Some(Target::Own(*at)),
-                _ => None,
-            }
-        });
-        match known.collect::<Option<Vec<_>>>() {
+        match writes.map(|other| self.loaded(other)).collect::<Option<Vec<_>>>() {
             Some(known) if !known.is_empty() => known,
             _ => unknown,
+        }
+    }
+
+    /// What the register was loaded with, if between that and `body[index]` nothing leads away or in.
+    fn just_before(&self, body: &[Instruction], index: usize, register: &str) -> Option<Target> {
+        let straight = |other: &&Instruction| !other.goes_on_elsewhere();
+        let load = body[..index].iter().rev().take_while(straight).find(|other| other.writes(register))?;
+        let between = load.at + 1..=body[index].at;
+        let leads_in = |other: &Instruction| {
+            other.mnemonic.starts_with('j')
+                && other.refers.as_ref().is_some_and(|(at, _)| between.contains(at))
+        };
+        if body.iter().any(leads_in) { None } else { self.loaded(load) }
+    }
+
+    /// The function whose address the instruction loads.
+    fn loaded(&self, instruction: &Instruction) -> Option<Target> {
+        let (at, _) = instruction.refers.as_ref()?;
+        match instruction.mnemonic.as_str() {
+            "mov" => self.slots.get(at).cloned(),
+            "lea" if self.functions.contains_key(at) => Some(Target::Own(*at)),
+            _ => None,
         }
     }
 }
@@ -150,16 +177,22 @@ impl Instruction {
         Some(Instruction { at, mnemonic, operands, refers })
     }
 
+    /// Whether the next instruction to run may be another than the next one.
+    fn goes_on_elsewhere(&self) -> bool {
+        self.mnemonic == "call" || self.mnemonic == "ret" || self.mnemonic.starts_with('j')
+    }
+
     /// Whether it may change that register of 64 bits. AT&T syntax: the last operand is the destination.
     fn writes(&self, register: &str) -> bool {
-        const READS: [&str; 4] = ["cmp", "test", "push", "call"];
+        const READS: [&str; 3] = ["cmp", "test", "push"];
         let destination = self.operands.rsplit(',').next().unwrap_or_default().trim();
-        let reads = READS.iter().any(|read| self.mnemonic.starts_with(read)) || self.mnemonic.starts_with('j');
+        let reads = READS.iter().any(|read| self.mnemonic.starts_with(read)) || self.goes_on_elsewhere();
         !reads && destination.strip_prefix('%') == Some(register)
     }
 }
 
-const PREFIXES: [&str; 6] = ["bnd", "notrack", "data16", "cs", "rep", "lock"];
+/// That say nothing of what an instruction does; `lock` does.
+const PREFIXES: [&str; 5] = ["bnd", "notrack", "data16", "cs", "rep"];
 
 /// Where each function begins, and its readable name.
 fn functions() -> BTreeMap<u64, (String, Vec<Instruction>)> {

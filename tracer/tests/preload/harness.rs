@@ -157,9 +157,17 @@ fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/preload")
 }
 
-/// The library under test: the one that `PRELOAD_LIBRARY` names, or what cargo has built.
+/// Names a library that is handed out, to be tested instead of the one that cargo has built.
+const RELEASED: &str = "PRELOAD_LIBRARY";
+
+/// Whether the library under test is one that is handed out.
+pub fn is_released() -> bool {
+    std::env::var_os(RELEASED).is_some()
+}
+
+/// The library under test.
 pub fn tracer() -> PathBuf {
-    match std::env::var_os("PRELOAD_LIBRARY") {
+    match std::env::var_os(RELEASED) {
         Some(path) => path.into(),
         None => built("libtrace.so", "tracer", machine().folder),
     }
