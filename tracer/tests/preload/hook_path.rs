@@ -7,6 +7,7 @@
 
 use crate::code::{Code, Instruction, Target};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::LazyLock;
 
 /// Instructions from a hook's first to the jump to the real function, where nothing is recorded.
 const FAST_PATHS: [(&str, usize); 33] = [
@@ -109,13 +110,13 @@ const THROUGH_POINTERS: [&str; 4] = [
     "trace::arch::x86_64::step::by_frame_pointer",
 ];
 
-/// The library's code, where this test can read it.
-fn code() -> Option<Code> {
-    let code = Code::read();
-    if code.is_none() {
+/// The library's code, where these tests can read it.
+fn code() -> Option<&'static Code> {
+    static CODE: LazyLock<Option<Code>> = LazyLock::new(Code::read);
+    if CODE.is_none() {
         eprintln!("not for x86-64: its machine code is not read");
     }
-    code
+    CODE.as_ref()
 }
 
 #[test]
@@ -180,7 +181,7 @@ impl Reached {
 fn recorders_neither_allocate_nor_lock_nor_call_the_loader() {
     let Some(code) = code() else { return };
     let flavours_are_apart = code.has(APART);
-    let reached = Reached::walk(&code, &RECORDERS, |name| {
+    let reached = Reached::walk(code, &RECORDERS, |name| {
         let followed = !NOT_FOLLOWED.iter().any(|(part, _)| name.contains(part));
         followed && (flavours_are_apart || !CHANNELS.contains(&name))
     });
@@ -192,7 +193,7 @@ fn recorders_neither_allocate_nor_lock_nor_call_the_loader() {
             Target::Pointer(_) => THROUGH_POINTERS.contains(&code.name(function)),
         };
         if !allowed {
-            wrong += &format!("{target:x?}: {}\n", reached.way(&code, function));
+            wrong += &format!("{target:x?}: {}\n", reached.way(code, function));
         }
     }
     assert!(wrong.is_empty(), "a hook can reach:\n{wrong}");
@@ -202,7 +203,7 @@ fn recorders_neither_allocate_nor_lock_nor_call_the_loader() {
 #[test]
 fn preparation_is_seen_to_do_what_recorders_may_not() {
     let Some(code) = code() else { return };
-    let reached = Reached::walk(&code, &["trace::start::prepare"], |_| true);
+    let reached = Reached::walk(code, &["trace::start::prepare"], |_| true);
     for name in ["dlsym", "pthread_mutex_lock", "open64", "write"] {
         assert!(reached.from.contains_key(&Target::Import(name.into())), "{name} is not seen");
     }
