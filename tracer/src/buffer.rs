@@ -8,8 +8,9 @@
 //! idle thread's events do not wait for its buffer to fill. Both ends are bounded channels that nobody ever blocks on:
 //! a hook only tries, and the writer sleeps on a futex of its own.
 
-use crate::heap;
+use crate::{clock, heap};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use prof::Nanos;
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
@@ -185,12 +186,9 @@ impl Exchange {
         }
     }
 
-    /// For the writer: sleeps until woken, for at most `nanos`.
-    pub fn sleep(&self, nanos: u64) {
-        let limit = libc::timespec {
-            tv_sec: (nanos / 1_000_000_000) as libc::time_t,
-            tv_nsec: (nanos % 1_000_000_000) as libc::c_long,
-        };
+    /// For the writer: sleeps until woken, for at most `most`.
+    pub fn sleep(&self, most: Nanos) {
+        let limit = clock::timespec(most);
         // SAFETY: waits on an address of ours while it holds 0, with a valid time limit.
         unsafe {
             libc::syscall(libc::SYS_futex, self.wake.as_ptr(), FUTEX_WAIT, 0, &limit);

@@ -34,6 +34,23 @@ pub fn now() -> Nanos {
     Nanos(read(libc::CLOCK_MONOTONIC).saturating_sub(BEGIN.load(Relaxed)))
 }
 
+/// As the C structure.
+pub fn timespec(time: Nanos) -> libc::timespec {
+    libc::timespec {
+        tv_sec: (time.0 / 1_000_000_000) as libc::time_t,
+        tv_nsec: (time.0 % 1_000_000_000) as libc::c_long,
+    }
+}
+
+/// Sleeps, perhaps less. Unlike the C library's functions it is no cancellation point: a thread of the host's that is
+/// cancelled meanwhile ends in the host's own code, and not in the middle of ours.
+pub fn sleep(time: Nanos) {
+    // SAFETY: a valid time, and no wish to know what was left of it.
+    unsafe {
+        libc::syscall(libc::SYS_nanosleep, &timespec(time), std::ptr::null_mut::<libc::timespec>());
+    }
+}
+
 /// Changes with every flush: a stamp that was taken in another round is out of date.
 #[inline]
 pub fn round() -> u32 {

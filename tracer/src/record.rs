@@ -423,14 +423,13 @@ fn unwind_again(local: &Local, born: &Born, own: &mut Own) -> u32 {
 
 /// An empty buffer; where there is none the caller waits for one if it was asked to, but not for a stopped writer.
 pub fn wait_for_empty(exchange: &Exchange) -> Option<BufferRef> {
+    const PAUSE: Nanos = Nanos(100_000);
     loop {
         let buffer = exchange.take_empty();
         if buffer.is_some() || !LOSSLESS.load(Relaxed) || phase::now() != Phase::Tracing {
             return buffer;
         }
         exchange.wake_writer();
-        let pause = libc::timespec { tv_sec: 0, tv_nsec: 100_000 };
-        // SAFETY: a valid time, and no wish to know what was left of it.
-        unsafe { libc::nanosleep(&pause, std::ptr::null_mut()) };
+        clock::sleep(PAUSE);
     }
 }

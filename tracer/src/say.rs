@@ -17,7 +17,8 @@ pub fn line(text: &str) {
     }
     let line = format!("libtrace: {text}\n");
     // SAFETY: the pointer and length are those of `line`. A full descriptor only makes the call fail.
-    unsafe { libc::write(2, line.as_ptr().cast(), line.len()) };
+    // As a bare system call it is no cancellation point of the host's thread.
+    unsafe { libc::syscall(libc::SYS_write, 2, line.as_ptr(), line.len()) };
 }
 
 fn stderr() -> Option<(u64, u64)> {

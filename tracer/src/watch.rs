@@ -221,7 +221,7 @@ extern "C" fn run(pause: *mut c_void) -> *mut c_void {
         }
         LOOKING.store(0, SeqCst);
         if asked {
-            sleep(SHORTEST_PAUSE);
+            clock::sleep(SHORTEST_PAUSE);
         }
         asked = wait(pause);
     }
@@ -230,22 +230,10 @@ extern "C" fn run(pause: *mut c_void) -> *mut c_void {
 
 /// Until a hook asks, but no longer than `most`. Whether one has asked.
 fn wait(most: Nanos) -> bool {
-    let most = timespec(most);
+    let most = clock::timespec(most);
     // SAFETY: waits on an address of ours while it holds 0, with a valid time limit.
     unsafe { libc::syscall(libc::SYS_futex, ASKED.as_ptr(), FUTEX_WAIT, 0, &most) };
     ASKED.swap(0, AcqRel) != 0
-}
-
-fn sleep(time: Nanos) {
-    // SAFETY: a valid time, and no wish to know what was left of it.
-    unsafe { libc::nanosleep(&timespec(time), std::ptr::null_mut()) };
-}
-
-fn timespec(time: Nanos) -> libc::timespec {
-    libc::timespec {
-        tv_sec: (time.0 / 1_000_000_000) as libc::time_t,
-        tv_nsec: (time.0 % 1_000_000_000) as libc::c_long,
-    }
 }
 
 /// Before a `fork`: a child that is made while this library's thread has the loader's lock would find it locked for ever.
@@ -255,7 +243,7 @@ pub fn fork_begins() {
     FORKING.fetch_add(1, SeqCst);
     let begin = clock::now();
     while LOOKING.load(SeqCst) != 0 && clock::now().0.saturating_sub(begin.0) < FORK_PATIENCE.0 {
-        sleep(STEP);
+        clock::sleep(STEP);
     }
 }
 

@@ -116,10 +116,7 @@ pub fn finish(reason: &'static str) {
             say::line("the last events were not written within 5 s");
             return;
         }
-        let limit = libc::timespec {
-            tv_sec: (left / 1_000_000_000) as libc::time_t,
-            tv_nsec: (left % 1_000_000_000) as libc::c_long,
-        };
+        let limit = clock::timespec(Nanos(left));
         // SAFETY: waits on an address of ours while it holds FINISHING, with a valid time limit.
         unsafe { libc::syscall(libc::SYS_futex, STATE.as_ptr(), FUTEX_WAIT, FINISHING, &limit) };
     }
@@ -130,8 +127,9 @@ pub fn abandon() {
     STATE.store(0, Release);
     let descriptor = DESCRIPTOR.swap(-1, AcqRel);
     if descriptor >= 0 {
-        // SAFETY: the descriptor was ours; the parent's copy stays open.
-        unsafe { libc::close(descriptor) };
+        // SAFETY: the descriptor was ours; the parent's copy stays open. As a bare system call it is no cancellation point
+        // of the host's thread.
+        unsafe { libc::syscall(libc::SYS_close, descriptor) };
     }
 }
 
@@ -168,7 +166,7 @@ impl Writer {
         self.economy = (self.settings.interval == Interval::Auto).then(Economy::new);
         let mut next = clock::now().0 + self.settings.settle.0;
         loop {
-            exchange.sleep(next.saturating_sub(clock::now().0));
+            exchange.sleep(Nanos(next.saturating_sub(clock::now().0)));
             let finishing = STATE.load(Acquire) == FINISHING;
             if finishing || clock::now().0 >= next {
                 self.flush(finishing)?;

@@ -271,7 +271,7 @@ impl Case {
         let settings = format!("out={},{}", profile.display(), self.settings);
         let outcome = self.run(directory.path(), Some(&settings));
         assert_eq!(untraced, outcome, "untraced (left) and traced (right) differ");
-        Traced { outcome, profile, _directory: directory }
+        Traced::of(outcome, profile, directory)
     }
 
     /// One run in `directory`, under the tracer when there are settings.
@@ -337,6 +337,11 @@ pub struct Stack {
 }
 
 impl Traced {
+    /// A run's outcome, and its profile in a directory that goes with it.
+    pub fn of(outcome: Outcome, profile: PathBuf, directory: TempDir) -> Traced {
+        Traced { outcome, profile, _directory: directory }
+    }
+
     /// What the program says of itself in lines of `kind`: site to amount.
     pub fn truth(&self, kind: &str) -> BTreeMap<String, Amount> {
         let words = self.outcome.stdout.lines().map(|line| line.split(' ').collect::<Vec<_>>());

@@ -57,7 +57,7 @@ const RECORDERS: [&str; 5] = [
     "trace::record::realloc",
 ];
 
-/// Functions of other libraries that recorders may call, and why that is safe.
+/// Functions of other libraries that recorders may call, and why that is safe. None is a cancellation point.
 const IMPORTS: [(&str, &str); 14] = [
     ("__errno_location", "an address in the thread's static TLS"),
     ("bcmp", "touches the bytes it is given"),
@@ -65,13 +65,13 @@ const IMPORTS: [(&str, &str); 14] = [
     ("memcpy", "touches the bytes it is given"),
     ("memmove", "touches the bytes it is given"),
     ("memset", "touches the bytes it is given"),
+    ("strlen", "reads a path that is kept for ever"),
     ("clock_gettime", "reads the clock, without a lock"),
-    ("syscall", "futex wake for a full buffer, the thread's number, whether a foreign page is readable"),
+    ("syscall", "futex wakes, the thread's number, whether a page is readable, a pause with lossless=on"),
     ("mmap", "a mapping for a buffer, a stream or the module list; no allocator is involved"),
     ("prctl", "the thread's name, once a thread"),
     ("pthread_setspecific", "once a thread; what glibc may allocate for it is forwarded and not recorded"),
     ("sched_yield", "another thread is halfway through taking or giving a buffer"),
-    ("nanosleep", "with lossless=on a full buffer waits for the writer"),
     ("_Unwind_Resume", "only behind a panic"),
 ];
 

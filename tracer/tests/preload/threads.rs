@@ -1,6 +1,12 @@
 //! Blocks that cross threads, and threads that come and go.
 
-use crate::harness::Case;
+use crate::harness::{Case, Traced};
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 #[test]
 fn freed_by_another_thread() {
@@ -36,4 +42,42 @@ fn threads_that_come_and_go_lose_nothing() {
     let (truth, measured) = (traced.truth("live"), traced.measured());
     let ratio = measured["leak_in_thread"].0 as f64 / truth["leak_in_thread"].0 as f64;
     assert!((ratio - 1.0).abs() < 0.001, "{ratio} of the truth");
+}
+
+/// The wait was once in `nanosleep`, a cancellation point: threads ended in the middle of `malloc`.
+#[test]
+fn cancelled_while_waiting_for_the_writer() {
+    let directory = tempfile::tempdir().unwrap();
+    let case = Case::new("cancelled_waiting.c");
+    let untraced = case.run(directory.path(), None);
+    let gate = directory.path().join("cancelled");
+    std::fs::remove_file(&gate).unwrap();
+    let (pipe, profile) = (directory.path().join("pipe"), directory.path().join("run.prof"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // Opened for both, it is never at its end and never waits to be opened by others.
+    let both = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(&pipe).unwrap();
+    let settings = format!("out={},interval=every,lossless=on", pipe.display());
+    let outcome = thread::scope(|threads| {
+        let run = threads.spawn(|| case.run(directory.path(), Some(&settings)));
+        let mut copy = File::create(&profile).unwrap();
+        while !run.is_finished() {
+            if !gate.exists() || !drain(&both, &mut copy) {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        while drain(&both, &mut copy) {}
+        run.join().unwrap()
+    });
+    assert_eq!(untraced, outcome, "untraced (left) and traced (right) differ");
+    Traced::of(outcome, profile, directory).exact();
+}
+
+/// Copies what is in the pipe at the moment; false where that is nothing.
+fn drain(mut pipe: &File, copy: &mut File) -> bool {
+    let mut bytes = [0; 64 << 10];
+    match pipe.read(&mut bytes) {
+        Ok(len) => copy.write_all(&bytes[..len]).map(|()| len > 0).unwrap(),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+        Err(error) => panic!("{error}"),
+    }
 }
