@@ -115,38 +115,39 @@ impl Code {
         }
     }
 
-    /// A call through a register is known where the address of a function was written to it just before, or nothing
-    /// else anywhere in the function; a jump also where the address comes out of the function's own table.
+    /// A call through a register is known where on every way there the address of a function is written to it last; a jump
+    /// also where the address comes out of the function's own table.
     fn through_register(&self, body: &[Instruction], index: usize) -> Vec<Target> {
         let instruction = &body[index];
         let unknown = vec![Target::Pointer(instruction.at)];
         let Some(register) = instruction.operands.strip_prefix("*%") else { return unknown };
-        let before = &body[index.saturating_sub(4)..index];
-        let is_table = before.iter().any(|other| other.mnemonic == "movslq")
-            && before.iter().any(|other| other.mnemonic == "add" && other.writes(register));
-        if instruction.mnemonic == "jmp" && is_table {
+        if by_table(body, index) {
             return Vec::new();
         }
-        if let Some(target) = self.just_before(body, index, register) {
-            return vec![target];
-        }
-        let writes = body.iter().filter(|other| other.writes(register) && other.mnemonic != "pop");
-        match writes.map(|other| self.loaded(other)).collect::<Option<Vec<_>>>() {
-            Some(known) if !known.is_empty() => known,
+        match self.held(body, index, register) {
+            Some(known) if !known.is_empty() => known.into_iter().collect(),
             _ => unknown,
         }
     }
 
-    /// What the register was loaded with, if between that and `body[index]` nothing leads away or in.
-    fn just_before(&self, body: &[Instruction], index: usize, register: &str) -> Option<Target> {
-        let straight = |other: &&Instruction| !other.goes_on_elsewhere();
-        let load = body[..index].iter().rev().take_while(straight).find(|other| other.writes(register))?;
-        let between = load.at + 1..=body[index].at;
-        let leads_in = |other: &Instruction| {
-            other.mnemonic.starts_with('j')
-                && other.refers.as_ref().is_some_and(|(at, _)| between.contains(at))
-        };
-        if body.iter().any(leads_in) { None } else { self.loaded(load) }
+    /// The functions whose addresses the register may hold before `body[index]`, unless it may hold something else.
+    fn held(&self, body: &[Instruction], index: usize, register: &str) -> Option<BTreeSet<Target>> {
+        const PRESERVED: [&str; 6] = ["rbx", "rbp", "r12", "r13", "r14", "r15"];
+        let mut held = BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        let mut queue = vec![index];
+        while let Some(index) = queue.pop() {
+            for earlier in before(body, index)? {
+                if body[earlier].writes(register) {
+                    held.insert(self.loaded(&body[earlier])?);
+                } else if body[earlier].mnemonic == "call" && !PRESERVED.contains(&register) {
+                    return None;
+                } else if seen.insert(earlier) {
+                    queue.push(earlier);
+                }
+            }
+        }
+        Some(held)
     }
 
     /// The function whose address the instruction loads.
@@ -177,18 +178,41 @@ impl Instruction {
         Some(Instruction { at, mnemonic, operands, refers })
     }
 
-    /// Whether the next instruction to run may be another than the next one.
-    fn goes_on_elsewhere(&self) -> bool {
-        self.mnemonic == "call" || self.mnemonic == "ret" || self.mnemonic.starts_with('j')
-    }
-
     /// Whether it may change that register of 64 bits. AT&T syntax: the last operand is the destination.
     fn writes(&self, register: &str) -> bool {
-        const READS: [&str; 3] = ["cmp", "test", "push"];
+        const READS: [&str; 5] = ["cmp", "test", "push", "call", "j"];
         let destination = self.operands.rsplit(',').next().unwrap_or_default().trim();
-        let reads = READS.iter().any(|read| self.mnemonic.starts_with(read)) || self.goes_on_elsewhere();
+        let reads = READS.iter().any(|read| self.mnemonic.starts_with(read));
         !reads && destination.strip_prefix('%') == Some(register)
     }
+}
+
+/// The instructions after which `body[index]` may be next; `None` where that is not known, or it is the first. The function's
+/// tables lead to what nothing else leads to, but for padding.
+fn before(body: &[Instruction], index: usize) -> Option<Vec<usize>> {
+    let here = body[index].at;
+    let leads_here = |&other: &usize| {
+        let Instruction { mnemonic, refers, .. } = &body[other];
+        let goes_on = !["jmp", "ret", "ud2"].contains(&mnemonic.as_str());
+        let jumps = mnemonic.starts_with('j') && refers.as_ref().is_some_and(|(at, _)| *at == here);
+        goes_on && other + 1 == index || jumps
+    };
+    let mut before: Vec<_> = (0..body.len()).filter(leads_here).collect();
+    let is_padding = body[index].mnemonic.starts_with("nop");
+    if before.is_empty() && !is_padding {
+        before.extend((0..body.len()).filter(|&other| by_table(body, other)));
+    }
+    (index > 0 && (is_padding || !before.is_empty())).then_some(before)
+}
+
+/// Whether it is a jump to an address out of the function's own table.
+fn by_table(body: &[Instruction], index: usize) -> bool {
+    let Instruction { mnemonic, operands, .. } = &body[index];
+    let Some(register) = operands.strip_prefix("*%") else { return false };
+    let earlier = &body[index.saturating_sub(4)..index];
+    mnemonic == "jmp"
+        && earlier.iter().any(|other| other.mnemonic == "movslq")
+        && earlier.iter().any(|other| other.mnemonic == "add" && other.writes(register))
 }
 
 /// That say nothing of what an instruction does; `lock` does.
