@@ -3,7 +3,7 @@
 use crate::profile::{Profile, Survey};
 use crate::threads::Threads;
 use prof::event::name_text;
-use prof::{BlockKind, Event, EventDecoder, ReadError, ThreadIndex, varint};
+use prof::{BlockKind, Event, EventDecoder, ReadError, Record, ThreadIndex, varint};
 use rustc_hash::FxHashMap;
 
 /// Counted by decoding every event, without following any stack.
@@ -32,9 +32,17 @@ impl Census {
         let mut census = Census { threads: survey.threads.clone(), events: 0 };
         let mut streams = FxHashMap::<u64, Stream>::default();
         let mut reader = profile.read(survey.sound_bytes)?;
+        // Up to its end, the past of a forked process is the parent's, and cannot be read without the parent's file.
+        let mut past = survey.fork.as_ref().map(|fork| fork.time);
         while let Ok(Some(block)) = reader.next_block() {
             let mut rest = block.payload;
-            if block.kind == BlockKind::Events
+            if block.kind == BlockKind::Records {
+                let is_end =
+                    |record: &Record| matches!(*record, Record::Complete { time } if Some(time) == past);
+                if past.is_some() && block.records().map_while(Result::ok).any(|record| is_end(&record)) {
+                    past = None;
+                }
+            } else if past.is_none()
                 && let Some(index) = varint::take(&mut rest)
             {
                 census.count(streams.entry(index).or_default(), rest);

@@ -208,6 +208,7 @@ fn aggregated(
 /// What makes a file's evidence incomplete.
 pub(crate) fn file_warnings(input: &Input, replayed: &Replayed) -> Vec<String> {
     let mut warnings = damage_warning(input, Some(replayed));
+    warnings.extend(replayed.missing_past.clone());
     if !input.survey.is_complete() && !replayed.stacks.is_empty() {
         let path = input.profile.path().display();
         warnings.push(format!("{path}: the file ends before its first complete round; events are missing"));

@@ -108,11 +108,14 @@ impl At {
     ) -> Result<Nanos, E> {
         let end = survey.end();
         let at = match self {
-            At::Start => Nanos(0),
+            At::Start => survey.start(),
             At::End => end,
             At::Peak => peak()?,
-            At::Percent(percent) => Nanos((end.0 as f64 * percent / 100.0) as u64),
-            At::Time(time) => Nanos(time.0.saturating_sub(survey.process_age().0)),
+            At::Percent(percent) => {
+                let (start, span) = (survey.start().0, end.0.saturating_sub(survey.start().0));
+                Nanos(start + (span as f64 * percent / 100.0) as u64)
+            }
+            At::Time(time) => survey.instant(*time),
             At::Mark(name) => {
                 let last = survey.marks.iter().rev().find(|(mark, _)| mark == name);
                 last.ok_or_else(|| InstantError::Unknown(name.clone()))?.1

@@ -12,7 +12,8 @@
 //! stacks    addresses                       → nodes of a tree, each with its module
 //! blocks    keys                            → live blocks
 //! live      changes                         → live blocks, and their sums by stack
-//! replay    the four above, over a file     → snapshots at instants
+//! past      a forked process              → its parents' changes
+//! replay    the five above, over a file     → snapshots at instants
 //! rows      snapshots                       → what is known of each stack and thread
 //! symbols   the stacks that are left        → frames, through symbolize
 //! calltree  rows and frames                 → stacks merged by symbol
@@ -36,6 +37,7 @@ pub mod stream;
 pub mod order;
 pub mod blocks;
 pub mod live;
+mod past;
 pub mod replay;
 pub mod rows;
 pub mod symbolize;

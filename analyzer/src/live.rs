@@ -114,6 +114,14 @@ impl Live {
         self.replaced += 1;
     }
 
+    /// What is live was inherited: sums since the start begin here.
+    pub fn inherit(&mut self, time: Nanos) {
+        self.allocated = Allocated::default();
+        self.peak = Peak { time, bytes: self.bytes };
+        self.replaced = 0;
+        self.orphans.clear();
+    }
+
     /// A round has ended: everything before `time` has been applied.
     pub fn end_round(&mut self, time: Nanos) {
         let last = std::mem::replace(&mut self.last_round, time);

@@ -4,7 +4,7 @@ use crate::threads::Threads;
 use crate::units::Bytes;
 use prof::read::What;
 use prof::record::BadRecord;
-use prof::{BlockKind, Damage, Generation, Header, Lost, ModuleId, Nanos, ReadError, Reader, Record};
+use prof::{BlockKind, Damage, Generation, Header, Lost, ModuleId, Nanos, ReadError, Reader, Record, RunId};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek};
@@ -159,6 +159,8 @@ pub struct Survey {
     pub images: Vec<Image>,
     /// Events that are not in the file, by reason.
     pub lost: Vec<(Lost, u64)>,
+    /// Where the process comes from, if it was forked from a traced one.
+    pub fork: Option<Fork>,
     /// Why the stream ended, where it ended as intended.
     pub ended: Option<String>,
     /// What is wrong with the rest.
@@ -175,6 +177,19 @@ pub struct Survey {
     last_block: Nanos,
     /// The smallest and the largest that the tracer chose, in bytes.
     intervals: Option<(u64, u64)>,
+}
+
+/// Where a process that was forked comes from.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Fork {
+    /// When it was forked.
+    pub time: Nanos,
+    /// The parent's run.
+    pub run: RunId,
+    /// The parent's file, where it was recorded.
+    pub path: PathBuf,
+    /// Where every allocation is recorded: how much of that file is the process's past.
+    pub bytes: u64,
 }
 
 /// How densely allocations were recorded.
@@ -242,6 +257,7 @@ impl Survey {
             threads: Threads::default(),
             images: Vec::new(),
             lost: Vec::new(),
+            fork: None,
             ended: None,
             damage: None,
             sound_bytes: prof::header::LEN as u64,
@@ -269,6 +285,11 @@ impl Survey {
         self.complete.unwrap_or(self.last_block)
     }
 
+    /// The first instant of the process that tracing saw.
+    pub fn start(&self) -> Nanos {
+        self.fork.as_ref().map_or(Nanos(0), |fork| fork.time)
+    }
+
     /// Whether the file says of any instant that everything before it is there.
     pub fn is_complete(&self) -> bool {
         self.complete.is_some()
@@ -279,14 +300,19 @@ impl Survey {
         self.facts.iter().rev().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
-    /// How long the process had lived when tracing started.
+    /// How long the process had lived when tracing started, at [`start`](Survey::start).
     pub fn process_age(&self) -> Nanos {
         Nanos(self.fact("process_age_ns").and_then(|text| text.parse().ok()).unwrap_or(0))
     }
 
     /// Seconds from the start of the process to `time`.
     pub fn seconds(&self, time: Nanos) -> f64 {
-        Nanos(self.process_age().0.saturating_add(time.0)).seconds()
+        Nanos(self.process_age().0.saturating_add(time.0.saturating_sub(self.start().0))).seconds()
+    }
+
+    /// The instant at a time since the start of the process.
+    pub fn instant(&self, since_start: Nanos) -> Nanos {
+        Nanos(self.start().0.saturating_add(since_start.0.saturating_sub(self.process_age().0)))
     }
 
     /// How densely allocations were recorded.
@@ -332,7 +358,13 @@ impl Survey {
                 None => self.lost.push((reason, events)),
             },
             Record::Mark { time, name } => self.marks.push((name.to_owned(), time)),
-            Record::Complete { time } => self.complete = self.complete.max(Some(time)),
+            Record::Complete { time } => {
+                self.complete = self.complete.max(Some(time));
+                self.ended = None;
+            }
+            Record::Fork { time, run, path, bytes } => {
+                self.fork = Some(Fork { time, run, path: path.into(), bytes });
+            }
             Record::End { reason } => self.ended = Some(reason.to_owned()),
             Record::Interval { bytes, .. } => {
                 let (low, high) = self.intervals.unwrap_or((bytes, bytes));

@@ -3,6 +3,7 @@
 use crate::estimate::Estimate;
 use crate::live::{Allocated, Live, Peak, SumsByStack};
 use crate::order::Order;
+use crate::past::Past;
 use crate::profile::{Profile, Survey, damage_of};
 use crate::rows::Row;
 use crate::stacks::{Stack, Stacks};
@@ -63,6 +64,8 @@ pub struct Replayed {
     pub replaced: u64,
     /// Where events could not be read although their block was sound.
     pub damage: Option<Damage>,
+    /// Of a process that was forked: what is not known of its past, and why.
+    pub missing_past: Option<String>,
 }
 
 impl Replayed {
@@ -81,6 +84,7 @@ pub fn replay(profile: &Profile, survey: &Survey, plan: &Plan) -> Result<Replaye
     let mut reader = profile.read(survey.sound_bytes)?;
     let mut order = Order::default();
     let mut taker = Taker::new(plan);
+    let mut past = Past::new(survey.fork.as_ref());
     let damage = loop {
         if taker.is_done() {
             break None;
@@ -93,7 +97,8 @@ pub fn replay(profile: &Profile, survey: &Survey, plan: &Plan) -> Result<Replaye
         };
         let offset = block.payload_offset;
         let taken = match block.kind {
-            BlockKind::Records => take_in(&block, &mut order, &mut taker),
+            BlockKind::Records => take_in(&block, profile, &mut past, &mut order, &mut taker),
+            BlockKind::Events if past.is_skipped() => Ok(()),
             BlockKind::Events => {
                 let buffer = order.buffer();
                 order.events(offset, reader.exchange(buffer))
@@ -117,22 +122,33 @@ pub fn replay(profile: &Profile, survey: &Survey, plan: &Plan) -> Result<Replaye
         lost_events: taker.lost_events,
         replaced: taker.live.replaced,
         damage,
+        missing_past: past.missing(profile.path()),
     })
 }
 
-/// Takes in a block of records.
-fn take_in(block: &Block, order: &mut Order, taker: &mut Taker) -> Result<(), Damage> {
+/// Takes in a block of records; where it says that the process was forked, with its past.
+fn take_in(
+    block: &Block,
+    profile: &Profile,
+    past: &mut Past,
+    order: &mut Order,
+    taker: &mut Taker,
+) -> Result<(), Damage> {
     for record in block.records() {
         let record = record.map_err(|bad| damage_of(bad, block.payload_offset))?;
         match record {
             Record::Complete { time } => {
                 order.release(Some(time), |change, origins| taker.apply(change, origins))?;
                 taker.end_round(time, &order.known.origins);
+                if past.ends_at(time) {
+                    taker.inherit(time);
+                }
             }
             Record::Folded { node, blocks, bytes } => {
                 taker.folded.push((order.stack(node), blocks.into(), bytes.into()));
             }
-            Record::Lost { events, .. } => taker.lost_events = taker.lost_events.saturating_add(events),
+            Record::Lost { events, .. } => taker.lose(events),
+            Record::Fork { .. } => past.read(profile.path(), order, taker),
             _ => order.record(&record).map_err(|what| Damage::Corrupt {
                 offset: block.payload_offset,
                 what: What::Malformed(what),
@@ -143,7 +159,7 @@ fn take_in(block: &Block, order: &mut Order, taker: &mut Taker) -> Result<(), Da
 }
 
 /// Applies changes, and sums the live set before the first change after each instant.
-struct Taker<'a> {
+pub(crate) struct Taker<'a> {
     live: Live,
     instants: &'a [Instant],
     /// Changes before it come before the first of the instants' ends; none do where there is no instant left.
@@ -176,8 +192,21 @@ impl<'a> Taker<'a> {
         self.instants.is_empty()
     }
 
+    /// Counts events that are not in the file.
+    pub(crate) fn lose(&mut self, events: u64) {
+        self.lost_events = self.lost_events.saturating_add(events);
+    }
+
+    /// What is live was inherited.
+    fn inherit(&mut self, time: Nanos) {
+        self.live.inherit(time);
+        self.allocated_by_stack.clear();
+        self.folded.clear();
+    }
+
+    /// Applies the next change.
     #[inline]
-    fn apply(&mut self, change: &Change, origins: &Origins) {
+    pub(crate) fn apply(&mut self, change: &Change, origins: &Origins) {
         if change.time >= self.next {
             self.take_before(change.time, origins);
             if self.is_done() {
@@ -209,7 +238,8 @@ impl<'a> Taker<'a> {
         self.snapshots.push(Snapshot { at: instant.at, sums, live, allocated: self.live.allocated });
     }
 
-    fn end_round(&mut self, time: Nanos, origins: &Origins) {
+    /// Everything before `time` has been applied.
+    pub(crate) fn end_round(&mut self, time: Nanos, origins: &Origins) {
         self.any_round = true;
         self.add_folded();
         self.take_before(time, origins);

@@ -21,8 +21,10 @@
 //! Complete    0x0d  age                               everything before it stands in the file
 //! End         0x0e  reason text
 //! Interval    0x0f  age  bytes                        of new samples, from then on
+//! Fork        0x10  age  run  path text  bytes
 //! ```
 
+use crate::header::RunId;
 use crate::ids::{Generation, ModuleId, Nanos, NodeId, ThreadIndex};
 use crate::varint::{self, unzigzag, zigzag};
 
@@ -185,7 +187,20 @@ pub enum Record<'a> {
         /// Mean bytes between samples.
         bytes: u64,
     },
-    /// The stream ends here as intended.
+    /// The process was forked from another traced one, and goes on from its past.
+    Fork {
+        /// When. Stamps count on from the parent's.
+        time: Nanos,
+        /// The parent's run.
+        run: RunId,
+        /// The parent's file.
+        path: &'a str,
+        /// Where every allocation is recorded: how much of the parent's file is this process's past. Blocks of the
+        /// parent's streams go on from there, up to the `Complete` of the same time. 0 where samples are recorded: those
+        /// that were live stand before this record.
+        bytes: u64,
+    },
+    /// The stream ends here as intended; where the process goes on nevertheless, so does the stream.
     End {
         /// Why.
         reason: &'a str,
@@ -207,6 +222,7 @@ const MARK: u8 = 0x0c;
 const COMPLETE: u8 = 0x0d;
 const END: u8 = 0x0e;
 const INTERVAL: u8 = 0x0f;
+const FORK: u8 = 0x10;
 
 /// Collects the records of one block.
 #[derive(Debug)]
@@ -323,6 +339,13 @@ impl RecordWriter {
                 self.age(time);
                 self.number(bytes);
             }
+            Record::Fork { time, run, path, bytes } => {
+                self.kind(FORK);
+                self.age(time);
+                self.payload.extend_from_slice(&run);
+                self.text(path);
+                self.number(bytes);
+            }
             Record::End { reason } => {
                 self.kind(END);
                 self.text(reason);
@@ -394,6 +417,7 @@ impl<'a> Records<'a> {
             MARK => self.mark(),
             COMPLETE => self.age().map(|time| Record::Complete { time }),
             INTERVAL => self.interval(),
+            FORK => self.fork(),
             END => self.text().map(|reason| Record::End { reason }),
             other => return Err(Some(other)),
         };
@@ -462,6 +486,13 @@ impl<'a> Records<'a> {
 
     fn interval(&mut self) -> Option<Record<'a>> {
         Some(Record::Interval { time: self.age()?, bytes: self.number()? })
+    }
+
+    fn fork(&mut self) -> Option<Record<'a>> {
+        let time = self.age()?;
+        let (&run, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(Record::Fork { time, run, path: self.text()?, bytes: self.number()? })
     }
 
     fn mark(&mut self) -> Option<Record<'a>> {
@@ -573,6 +604,8 @@ mod tests {
                 .prop_map(|(reason, events)| Record::Lost { reason: Lost::ALL[reason], events }),
             (time.clone(), any::<u64>()).prop_map(|(time, bytes)| Record::Interval { time, bytes }),
             (time.clone(), text.clone()).prop_map(|(time, name)| Record::Mark { time, name }),
+            (time.clone(), any::<RunId>(), text.clone(), any::<u64>())
+                .prop_map(|(time, run, path, bytes)| Record::Fork { time, run, path, bytes }),
             time.prop_map(|time| Record::Complete { time }),
             text.prop_map(|reason| Record::End { reason }),
         ]

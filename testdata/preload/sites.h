@@ -7,9 +7,14 @@
 //   allocated <function> <bytes> <blocks>   what has been allocated, ever
 //
 // Bytes are those that were asked for. Totals do not depend on scheduling.
+//
+// A process that the program makes takes a role before it prints: its lines then begin with live:<role> and
+// allocated:<role>, and its id stands in the file pid.<role>.
 #pragma once
 
+#include <fcntl.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #ifdef __cplusplus
 #define SITE extern "C" __attribute__((noipa))
@@ -46,10 +51,22 @@ static inline void count_freed(struct site *site, size_t bytes) {
   __atomic_fetch_add(&site->freed_blocks, 1, __ATOMIC_RELAXED);
 }
 
+// Behind "live" and "allocated".
+static const char *role_suffix = "";
+
+#define TAKE_ROLE(role) take_role("pid." role, ":" role)
+
+static inline void take_role(const char *file, const char *suffix) {
+  int fd = open(file, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  dprintf(fd, "%d", (int)getpid());
+  close(fd);
+  role_suffix = suffix;
+}
+
 static inline void print_site(const struct site *site) {
-  printf("live %s %lld %lld\n", site->function,
+  printf("live%s %s %lld %lld\n", role_suffix, site->function,
          site->allocated_bytes - site->freed_bytes,
          site->allocated_blocks - site->freed_blocks);
-  printf("allocated %s %lld %lld\n", site->function, site->allocated_bytes,
-         site->allocated_blocks);
+  printf("allocated%s %s %lld %lld\n", role_suffix, site->function,
+         site->allocated_bytes, site->allocated_blocks);
 }

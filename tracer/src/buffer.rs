@@ -13,8 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use prof::Nanos;
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
 
 /// Event bytes of one buffer. The longest event, 1025 frames of up to ten bytes, fits three times.
 pub const CAPACITY: usize = 32 << 10;
@@ -30,6 +29,9 @@ pub const FUTEX_WAIT: i32 = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
 /// As [`FUTEX_WAIT`].
 pub const FUTEX_WAKE: i32 = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
 
+/// The number of no stream.
+pub const NO_STREAM: u32 = u32::MAX;
+
 /// One stretch of a stream's events.
 pub struct Buffer {
     /// The stream's number.
@@ -40,6 +42,8 @@ pub struct Buffer {
     committed: AtomicU32,
     /// Bytes that the writer has read; only the writer uses it.
     taken: AtomicU32,
+    /// The buffer that was mapped before it.
+    before: AtomicPtr<Buffer>,
     bytes: UnsafeCell<[u8; CAPACITY]>,
 }
 
@@ -52,6 +56,19 @@ pub struct BufferRef(NonNull<Buffer>);
 unsafe impl Send for BufferRef {}
 
 impl BufferRef {
+    fn map() -> Option<BufferRef> {
+        let buffer = BufferRef::from_ptr(heap::map(size_of::<Buffer>()).cast())?;
+        buffer.get().stream.store(NO_STREAM, Relaxed);
+        let mut last = LAST.load(Acquire);
+        loop {
+            buffer.get().before.store(last, Relaxed);
+            match LAST.compare_exchange(last, buffer.as_ptr(), AcqRel, Acquire) {
+                Ok(_) => return Some(buffer),
+                Err(other) => last = other,
+            }
+        }
+    }
+
     /// From a pointer stored with [`BufferRef::as_ptr`].
     pub fn from_ptr(at: *mut Buffer) -> Option<BufferRef> {
         NonNull::new(at).map(BufferRef)
@@ -67,13 +84,14 @@ impl BufferRef {
         unsafe { self.0.as_ref() }
     }
 
-    /// Empties it for a stream.
+    /// Empties it for a stream. A fork may come in between: at no step is it another buffer than the old or the new one.
     pub fn begin(self, stream: u32, sequence: u32) {
         let buffer = self.get();
-        buffer.stream.store(stream, Relaxed);
-        buffer.sequence.store(sequence, Relaxed);
-        buffer.taken.store(0, Relaxed);
+        buffer.stream.store(NO_STREAM, Release);
         buffer.committed.store(0, Release);
+        buffer.taken.store(0, Release);
+        buffer.sequence.store(sequence, Release);
+        buffer.stream.store(stream, Release);
     }
 
     /// The stream's number, and which of its buffers this is.
@@ -124,22 +142,38 @@ pub struct Exchange {
     wake: AtomicU32,
 }
 
-static EXCHANGE: OnceLock<Exchange> = OnceLock::new();
+static EXCHANGE: AtomicPtr<Exchange> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Makes the channels; to be called once, before any thread records.
+/// The buffer that was mapped last.
+static LAST: AtomicPtr<Buffer> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Makes the channels; to be called once in a process, before any thread records.
 pub fn create() {
-    EXCHANGE.get_or_init(|| Exchange {
+    let exchange = Exchange {
         filled: bounded(MOST_BUFFERS),
         empty: bounded(MOST_BUFFERS),
         mapped: AtomicUsize::new(0),
         streams: AtomicUsize::new(0),
         wake: AtomicU32::new(0),
-    });
+    };
+    EXCHANGE.store(Box::into_raw(Box::new(exchange)), Release);
 }
 
 /// The channels, once made. In a hook this is one load.
 pub fn exchange() -> Option<&'static Exchange> {
-    EXCHANGE.get()
+    // SAFETY: null, or from a box that is never freed.
+    unsafe { EXCHANGE.load(Acquire).as_ref() }
+}
+
+/// In a forked child: the channels are not used any more, since threads that are gone may have been at them.
+pub fn forked() {
+    EXCHANGE.store(std::ptr::null_mut(), Release);
+}
+
+/// Every buffer.
+pub fn all() -> impl Iterator<Item = BufferRef> {
+    let last = BufferRef::from_ptr(LAST.load(Acquire));
+    std::iter::successors(last, |buffer| BufferRef::from_ptr(buffer.get().before.load(Relaxed)))
 }
 
 impl Exchange {
@@ -155,11 +189,18 @@ impl Exchange {
         }
         let bound = (self.streams.load(Relaxed) + IN_FLIGHT).min(MOST_BUFFERS);
         self.mapped.fetch_update(Relaxed, Relaxed, |n| (n < bound).then_some(n + 1)).ok()?;
-        let buffer = BufferRef::from_ptr(heap::map(size_of::<Buffer>()).cast());
+        let buffer = BufferRef::map();
         if buffer.is_none() {
             self.mapped.fetch_sub(1, Relaxed);
         }
         buffer
+    }
+
+    /// For the writer of a forked child: takes a buffer that the parent's threads used.
+    pub fn adopt(&self, buffer: BufferRef) {
+        buffer.begin(NO_STREAM, 0);
+        self.mapped.fetch_add(1, Relaxed);
+        self.give_back(buffer);
     }
 
     /// Gives a buffer to the writer, and wakes it. There are never more buffers than places.

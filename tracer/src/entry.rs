@@ -9,8 +9,8 @@
 //! operators here allocate with `malloc`, and only a failure is left to the caller's own operator.
 
 use crate::arch::hooks::{
-    allocate, allocate_aligned, allocate_zeroed, find_first, forward, own_new, reallocate, reallocate_array,
-    release,
+    allocate, allocate_aligned, allocate_zeroed, announce, find_first, forward, own_new, reallocate,
+    reallocate_array, release,
 };
 use crate::early;
 use crate::local::as_own;
@@ -71,6 +71,7 @@ macro_rules! hook {
     (aligned, $symbol:ident) => { allocate_aligned!($symbol, super::real::$symbol, cfg_attr(not(test), unsafe(no_mangle))); };
     (reallocate, $symbol:ident) => { reallocate!($symbol, super::real::$symbol, cfg_attr(not(test), unsafe(no_mangle))); };
     (release, $symbol:ident) => { release!($symbol, super::real::$symbol, cfg_attr(not(test), unsafe(no_mangle))); };
+    (after $before:ident, $symbol:ident) => { announce!($symbol, super::real::$symbol, crate::exits::$before, cfg_attr(not(test), unsafe(no_mangle))); };
     (elsewhere, $symbol:ident) => { #[cfg(test)] pub use super::elsewhere::$symbol; };
 }
 
@@ -119,6 +120,16 @@ entries! {
     malloc_usable_size: [elsewhere],       early::usable_size;
     pthread_create:     [elsewhere],       early::unavailable;
     dlclose:            [elsewhere],       early::unavailable;
+    _exit:              [after before_exit], early::unavailable;
+    _Exit:              [after before_exit], early::unavailable;
+    execl:              [after before_exec], early::unavailable;
+    execle:             [after before_exec], early::unavailable;
+    execlp:             [after before_exec], early::unavailable;
+    execv:              [after before_exec], early::unavailable;
+    execve:             [after before_exec], early::unavailable;
+    execvp:             [after before_exec], early::unavailable;
+    execvpe:            [after before_exec], early::unavailable;
+    fexecve:            [after before_exec], early::unavailable;
 }
 
 /// Written out where they belong.
@@ -237,6 +248,14 @@ pub extern "C" fn find_entries(_index: u32) -> u32 {
     1
 }
 
+/// Finds every C function, and waits out another thread that is at it, which takes microseconds.
+pub fn wait_for_entries() {
+    while find_entries(0) == 0 {
+        // SAFETY: has no arguments and cannot fail.
+        unsafe { libc::sched_yield() };
+    }
+}
+
 /// Looks one operator up, once. Returns 0 while the C functions are being looked up further up this thread's stack.
 extern "C" fn find_operator(index: u32) -> u32 {
     let Some(operator) = OPERATORS.get(index as usize) else { return 0 };
@@ -321,7 +340,8 @@ fn home(function: *mut c_void) -> Option<usize> {
     (unsafe { libc::dladdr(function, &mut info) } != 0).then_some(info.dli_fbase as usize)
 }
 
-fn empty_info() -> libc::Dl_info {
+/// To be filled in by `dladdr`.
+pub fn empty_info() -> libc::Dl_info {
     libc::Dl_info {
         dli_fname: std::ptr::null(),
         dli_fbase: std::ptr::null_mut(),

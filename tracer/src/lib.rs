@@ -10,18 +10,21 @@
 //! | writer thread | `writer` | call the host's allocator or the loader, take a lock that a hook could wait for |
 //! | watcher thread | `watch` | be waited for by any of the others; call the host's allocator |
 //! | start and end | `start`, `entry`, `settings` | abort or block the host |
+//! | around a fork, an exit, an `exec` | `fork`, `exits`, `safepoint` | wait without a limit; touch anything in the child of a `vfork` |
 //!
 //! Two rare calls do go to the loader: the first one of an entry point where that comes before the constructor, and an
-//! `operator new` that has failed (see [`entry`]).
+//! `operator new` that has failed (see [`entry`]). And the first event of a forked child makes its writer: once, it creates
+//! a thread and allocates on our heap.
 //!
 //! Rust's own heap in this library is private ([`heap`]), so that no level can re-enter the host's allocator.
 //!
 //! # Life
 //! ```text
-//!            start::prepare              the writer fails, start::end, fork in the child
+//!            start::prepare              the writer fails, exits::end, a fork that is not followed
 //!  Loading ────────────────▶ Tracing ──────────────────────────────────────────────────▶ Stopped
 //!     └──────────── start::prepare or start::begin, where it cannot trace ─────────────────▲
 //! ```
+//! A forked child is `Tracing` too, but has neither writer nor file until it records something (see [`fork`]).
 //! Before `Tracing` and after it every hook forwards and returns. Blocks allocated before tracing and freed during
 //! it are not known and their frees are ignored.
 //!
@@ -42,6 +45,7 @@ mod say;
 mod errno;
 mod heap;
 mod clock;
+mod environment;
 mod settings;
 mod arch;
 mod local;
@@ -59,5 +63,8 @@ mod record;
 mod loader;
 mod watch;
 mod own_thread;
+mod safepoint;
 mod writer;
+mod fork;
+mod exits;
 mod start;

@@ -3,10 +3,10 @@
 
 use crate::arch::hooks::thread_start;
 use crate::arch::thread::own_stack;
-use crate::entry::{find_entries, real};
+use crate::entry::{real, wait_for_entries};
 use crate::local::{as_own, local};
 use crate::unwind::rules;
-use crate::{phase, watch};
+use crate::{fork, phase, watch};
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 
@@ -39,17 +39,14 @@ pub struct Run {
     argument: usize,
 }
 
-/// Waits out another thread's look-up of the real functions, which takes microseconds.
-fn ready() {
-    while find_entries(0) == 0 {
-        // SAFETY: has no arguments and cannot fail.
-        unsafe { libc::sched_yield() };
-    }
+/// In a forked child: threads that were starting are gone.
+pub fn forked() {
+    SLOTS.iter().filter(|slot| slot.taken.load(Relaxed)).for_each(|slot| slot.taken.store(false, Relaxed));
 }
 
 /// The next `pthread_create` in line.
 pub fn real_pthread_create() -> PthreadCreate {
-    ready();
+    wait_for_entries();
     // SAFETY: the entry is of the function of that name, whose type this is.
     unsafe { std::mem::transmute(real::pthread_create.get()) }
 }
@@ -66,6 +63,7 @@ pub unsafe extern "C" fn pthread_create(
     argument: *mut c_void,
 ) -> c_int {
     let real = real_pthread_create();
+    fork::resume();
     let slot = match phase::now() {
         phase::Phase::Stopped => None,
         _ => SLOTS.iter().find(|slot| !slot.taken.swap(true, Acquire)),
@@ -149,7 +147,7 @@ pub unsafe extern "C" fn thread_begins(slot: *const Slot) -> Run {
 /// As the C function.
 #[cfg_attr(not(test), unsafe(no_mangle))]
 pub unsafe extern "C" fn dlclose(handle: *mut c_void) -> c_int {
-    ready();
+    wait_for_entries();
     rules::unloading(|| {
         // SAFETY: the entry is of the function of that name, whose type this is; the handle is the caller's.
         let status = unsafe {

@@ -16,7 +16,7 @@ use crate::local::{Guard, Local, local};
 use crate::phase::{self, Phase};
 use crate::stream::{self, Own, Stream};
 use crate::unwind::rules;
-use crate::{clock, early, filter, live, modules, sampler, start};
+use crate::{clock, early, filter, fork, live, modules, sampler, start};
 use prof::event::{ADDRESS, Birth, EventEncoder, LONGEST};
 use prof::record::Lost;
 use prof::weight::EVERY;
@@ -426,7 +426,9 @@ pub fn wait_for_empty(exchange: &Exchange) -> Option<BufferRef> {
     const PAUSE: Nanos = Nanos(100_000);
     loop {
         let buffer = exchange.take_empty();
-        if buffer.is_some() || !LOSSLESS.load(Relaxed) || phase::now() != Phase::Tracing {
+        let is_wanted = buffer.is_none() && LOSSLESS.load(Relaxed) && phase::now() == Phase::Tracing;
+        // In the child of a vfork the thread that would wait is another process's.
+        if !is_wanted || !fork::is_own_process() {
             return buffer;
         }
         exchange.wake_writer();

@@ -16,6 +16,12 @@ pub fn seed(entropy: u64) {
     STATE.store(entropy, Relaxed);
 }
 
+/// In a forked child, whose samples would else be its siblings'.
+pub fn reseed() {
+    let own = crate::clock::now().0.rotate_left(32) ^ u64::from(std::process::id());
+    STATE.fetch_xor(own.wrapping_mul(0xd6e8_feb8_6659_fd93), Relaxed);
+}
+
 fn random() -> u64 {
     let mut x = STATE.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -10,15 +10,16 @@ pub fn remember_stderr() {
     STDERR.get_or_init(stderr);
 }
 
-/// Writes `libtrace: <text>`, without buffering or allocation in the host, unless stderr is something else by now.
+/// Writes `libtrace: <text>`, without buffering or allocation, unless stderr is something else by now.
 pub fn line(text: &str) {
     if stderr().is_none() || STDERR.get().is_some_and(|then| *then != stderr()) {
         return;
     }
-    let line = format!("libtrace: {text}\n");
-    // SAFETY: the pointer and length are those of `line`. A full descriptor only makes the call fail.
+    let part = |text: &str| libc::iovec { iov_base: text.as_ptr().cast_mut().cast(), iov_len: text.len() };
+    let line = [part("libtrace: "), part(text), part("\n")];
+    // SAFETY: the parts are of texts that live; they are only read. A full descriptor only makes the call fail.
     // As a bare system call it is no cancellation point of the host's thread.
-    unsafe { libc::syscall(libc::SYS_write, 2, line.as_ptr(), line.len()) };
+    unsafe { libc::syscall(libc::SYS_writev, 2, line.as_ptr(), line.len()) };
 }
 
 fn stderr() -> Option<(u64, u64)> {

@@ -6,6 +6,7 @@
 //! | `interval` | `auto`, bytes (`64k`, `2m`), `every` | `auto` | mean bytes between samples: as few as the budget buys, fixed, all |
 //! | `settle` | time (`500ms`, `2s`) | `1s` | how often the stream is flushed; what died younger is only counted |
 //! | `lossless` | `on`, `off` | `off` | a thread waits for the writer rather than lose events |
+//! | `follow` | `all`, `fork`, `exec`, `none` | `all` | which new processes are traced: forked children, executed programs |
 
 use prof::Nanos;
 use prof::weight::EVERY;
@@ -26,6 +27,31 @@ impl Interval {
     }
 }
 
+/// Which of the processes that come from this one are traced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Follow {
+    /// Forked children go on in a file of their own, and programs that any of them executes are traced.
+    All,
+    /// Forked children; programs that are executed are not traced.
+    Fork,
+    /// Programs that are executed, by forked children too, which themselves are not traced.
+    Exec,
+    /// This process alone.
+    None,
+}
+
+impl Follow {
+    /// Whether a forked child goes on.
+    pub fn forks(self) -> bool {
+        matches!(self, Follow::All | Follow::Fork)
+    }
+
+    /// Whether a program that is executed is traced.
+    pub fn executes(self) -> bool {
+        matches!(self, Follow::All | Follow::Exec)
+    }
+}
+
 /// The table above, as values.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
@@ -37,6 +63,10 @@ pub struct Settings {
     pub settle: Nanos,
     /// Wait rather than lose.
     pub lossless: bool,
+    /// Which new processes are traced.
+    pub follow: Follow,
+    /// What was read.
+    pub text: String,
 }
 
 impl Default for Settings {
@@ -46,6 +76,8 @@ impl Default for Settings {
             interval: Interval::Auto,
             settle: Nanos::SECOND,
             lossless: false,
+            follow: Follow::All,
+            text: String::new(),
         }
     }
 }
@@ -56,7 +88,7 @@ impl Settings {
     /// # Errors
     /// One line that names the key.
     pub fn parse(text: &str) -> Result<Settings, String> {
-        let mut settings = Settings::default();
+        let mut settings = Settings { text: text.to_owned(), ..Settings::default() };
         for item in text.split(',').filter(|item| !item.is_empty()) {
             let (key, value) = item.split_once('=').ok_or_else(|| format!("key '{item}' has no value"))?;
             let wrong = |expected: &str| format!("key '{key}': expected {expected}, not '{value}'");
@@ -68,21 +100,25 @@ impl Settings {
                 }
                 "settle" => settings.settle = time(value).ok_or_else(|| wrong("a time from 10ms to 1h"))?,
                 "lossless" => settings.lossless = switch(value).ok_or_else(|| wrong("on or off"))?,
+                "follow" => {
+                    settings.follow = follow(value).ok_or_else(|| wrong("all, fork, exec or none"))?
+                }
                 _ => return Err(format!("unknown key '{key}'")),
             }
         }
         Ok(settings)
     }
 
-    /// The output path of this process.
-    pub fn path(&self, pid: u32) -> String {
-        let mut path = String::new();
+    /// The output path of a process, and whether its id is in it.
+    pub fn path(&self, pid: u32) -> (String, bool) {
+        let (mut path, mut has_id) = (String::new(), false);
         let mut chars = self.out.chars().peekable();
         while let Some(c) = chars.next() {
             match (c, chars.peek()) {
                 ('%', Some('p')) => {
                     chars.next();
                     path.push_str(&pid.to_string());
+                    has_id = true;
                 }
                 ('%', Some('%')) => {
                     chars.next();
@@ -91,7 +127,7 @@ impl Settings {
                 _ => path.push(c),
             }
         }
-        path
+        (path, has_id)
     }
 }
 
@@ -126,6 +162,16 @@ fn time(text: &str) -> Option<Nanos> {
     (10_000_000..=3_600_000_000_000).contains(&nanos).then_some(Nanos(nanos))
 }
 
+fn follow(text: &str) -> Option<Follow> {
+    match text {
+        "all" => Some(Follow::All),
+        "fork" => Some(Follow::Fork),
+        "exec" => Some(Follow::Exec),
+        "none" => Some(Follow::None),
+        _ => None,
+    }
+}
+
 fn switch(text: &str) -> Option<bool> {
     match text {
         "on" => Some(true),
@@ -140,15 +186,18 @@ mod tests {
 
     #[test]
     fn reads_every_key() {
-        let settings = Settings::parse("out=/tmp/%p-%%.prof,interval=64k,settle=250ms,lossless=on").unwrap();
-        assert_eq!(settings.path(42), "/tmp/42-%.prof");
+        let text = "out=/tmp/%p-%%.prof,interval=64k,settle=250ms,lossless=on,follow=exec";
+        let settings = Settings::parse(text).unwrap();
+        assert_eq!(settings.path(42), ("/tmp/42-%.prof".to_owned(), true));
+        assert_eq!(Settings { out: "a%".into(), ..settings.clone() }.path(42), ("a%".to_owned(), false));
+        assert_eq!((settings.follow, settings.text.as_str()), (Follow::Exec, text));
         assert_eq!(
             (settings.interval, settings.settle, settings.lossless),
             (Interval::Fixed(64 << 10), Nanos(250_000_000), true)
         );
         assert!(Settings::parse("interval=every").unwrap().interval.is_every());
         assert_eq!(Settings::parse("").unwrap(), Settings::default());
-        assert_eq!(Settings::parse("interval=auto,").unwrap(), Settings::default());
+        assert_eq!(Settings::parse("interval=auto,").unwrap().interval, Interval::Auto);
     }
 
     #[test]
@@ -164,6 +213,7 @@ mod tests {
         );
         assert_eq!(error("settle=1ms"), "key 'settle': expected a time from 10ms to 1h, not '1ms'");
         assert_eq!(error("lossless=1"), "key 'lossless': expected on or off, not '1'");
+        assert_eq!(error("follow=me"), "key 'follow': expected all, fork, exec or none, not 'me'");
         assert_eq!(error("out="), "key 'out': expected a path, not ''");
     }
 }

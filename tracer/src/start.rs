@@ -1,10 +1,13 @@
-//! The library's beginning and end in a process.
+//! The library's beginning in a process.
 
 use crate::local::{as_own, local};
 use crate::settings::{Interval, Settings};
 use crate::unwind::{objects, stack};
 use crate::writer::{self, Output};
-use crate::{budget, buffer, clock, entry, filter, live, phase, record, sampler, say, stream, watch};
+use crate::{
+    budget, buffer, clock, entry, environment, exits, filter, fork, live, phase, record, sampler, say,
+    stream, watch,
+};
 use prof::RunId;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::*};
@@ -12,10 +15,6 @@ use std::sync::atomic::{AtomicBool, Ordering::*};
 #[used]
 #[cfg_attr(not(test), unsafe(link_section = ".init_array"))]
 static BEGIN: extern "C" fn() = begin;
-
-#[used]
-#[cfg_attr(not(test), unsafe(link_section = ".fini_array"))]
-static END: extern "C" fn() = end;
 
 static PREPARED: AtomicBool = AtomicBool::new(false);
 
@@ -43,7 +42,8 @@ fn give_up(why: &str) {
 
 fn ready() -> Result<u64, String> {
     entry::find_entries(0);
-    let settings = Settings::parse(&environment("LIBTRACE").unwrap_or_default())?;
+    fork::begin();
+    let settings = Settings::parse(&environment::variable("LIBTRACE").unwrap_or_default())?;
     stack::init();
     if !objects::init() && !stack::kernel_checks() {
         let missing = "this C library has no _dl_find_object (glibc 2.35 and later do)";
@@ -82,9 +82,16 @@ extern "C" fn begin() {
         entry::install();
         let preparation = PREPARATION.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         let Some((settings, run)) = preparation else { return };
-        // SAFETY: the handlers are functions that live as long as the library.
-        unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(forked)) };
-        let path = settings.path(std::process::id());
+        if !fork::is_own_process() {
+            // Another library's constructor has forked, and what is in the buffers is the parent's.
+            return phase::stop();
+        }
+        fork::install(settings.follow.forks());
+        exits::install();
+        if !settings.follow.executes() {
+            environment::leave_preload();
+        }
+        let (path, _) = settings.path(std::process::id());
         let settle = settings.settle;
         let begin = |output| {
             watch::start(settle)?;
@@ -127,44 +134,8 @@ fn without_signals<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// The destructor: what has happened until now is written.
-extern "C" fn end() {
-    as_own(|| {
-        phase::stop();
-        writer::finish("the process exited");
-    });
-}
-
-unsafe extern "C" fn before_fork() {
-    watch::fork_begins();
-}
-
-unsafe extern "C" fn after_fork() {
-    watch::fork_ends();
-}
-
-/// In a forked child there is no writer; the parent's file is the parent's.
-unsafe extern "C" fn forked() {
-    phase::stop();
-    writer::abandon();
-}
-
-/// A variable of the environment; from the kernel where the C library does not know its environment yet, which is so
-/// before its own constructor has run.
-fn environment(name: &str) -> Option<String> {
-    if let Some(value) = std::env::var_os(name) {
-        return Some(value.to_string_lossy().into_owned());
-    }
-    let all = std::fs::read("/proc/self/environ").ok()?;
-    let mut variables = all.split(|&byte| byte == 0);
-    variables.find_map(|variable| {
-        let value = variable.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-        Some(String::from_utf8_lossy(value).into_owned())
-    })
-}
-
 /// From the kernel; where it refuses, from what differs between processes.
-fn entropy() -> u128 {
+pub fn entropy() -> u128 {
     let mut bytes = [0u8; 16];
     // SAFETY: the place has as many bytes as it says.
     let got = unsafe { libc::syscall(libc::SYS_getrandom, bytes.as_mut_ptr(), bytes.len(), 0) };

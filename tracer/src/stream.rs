@@ -14,7 +14,7 @@ use crate::buffer::{self, Buffer, BufferRef};
 use crate::errno::Errno;
 use crate::local::{Guard, Local, local};
 use crate::unwind::trail::Trail;
-use crate::{clock, heap};
+use crate::{clock, fork, heap, phase};
 use prof::event::{LONGEST, ThreadName};
 use prof::record::Lost;
 use prof::{EventEncoder, Nanos, ThreadIndex};
@@ -97,9 +97,15 @@ pub struct Occupant {
 }
 
 static LIST: AtomicPtr<Stream> = AtomicPtr::new(std::ptr::null_mut());
+/// Of this process.
 static STREAMS: AtomicU32 = AtomicU32::new(0);
+/// The number of its first: a forked child's streams are numbered on from its parent's.
+static FIRST: AtomicU32 = AtomicU32::new(0);
 static THREADS: AtomicU32 = AtomicU32::new(0);
 static KEY: AtomicU32 = AtomicU32::new(u32::MAX);
+
+/// Events lost in streams that stayed with a parent.
+static GONE: [AtomicU64; Lost::ALL.len()] = [const { AtomicU64::new(0) }; Lost::ALL.len()];
 
 /// Events lost by threads that had no stream to count them in.
 static UNCOUNTED: AtomicU64 = AtomicU64::new(0);
@@ -123,6 +129,24 @@ pub fn all() -> impl Iterator<Item = &'static Stream> {
         unsafe { at.as_ref() }
     };
     std::iter::successors(shared(LIST.load(Acquire)), move |stream| shared(stream.next.load(Acquire)))
+}
+
+/// In a forked child: the parent's streams stay with the parent; the calling thread, the only one, has none. The number of
+/// the child's first stream.
+pub fn forked(local: &Local) -> u32 {
+    for reason in Lost::ALL {
+        GONE[reason as usize].store(lost(reason), Relaxed);
+    }
+    LIST.store(std::ptr::null_mut(), Release);
+    local.stream.set(std::ptr::null_mut());
+    local.thread.set(0);
+    FIRST.fetch_add(STREAMS.swap(0, Relaxed), Relaxed);
+    FIRST.load(Relaxed)
+}
+
+/// For the writer: events lost so far, in a forked child with those that the parent had lost.
+pub fn lost(reason: Lost) -> u64 {
+    GONE[reason as usize].load(Relaxed) + all().map(|stream| stream.lost(reason)).sum::<u64>()
 }
 
 /// Counts one lost event of the calling thread, without taking a stream for it.
@@ -155,6 +179,9 @@ impl Stream {
     #[cold]
     fn take(local: &Local) -> Option<&'static Stream> {
         let _errno = Errno::save();
+        if !fork::resume() {
+            return None;
+        }
         let claim =
             |stream: &&Stream| stream.occupancy.compare_exchange(FREE, CLAIMED, AcqRel, Relaxed).is_ok();
         let stream = match all().find(claim) {
@@ -186,7 +213,7 @@ impl Stream {
         // SAFETY: null, or fresh zero bytes, which are a valid stream: numbers and null pointers.
         let stream = unsafe { at.as_ref() }?;
         stream.occupancy.store(CLAIMED, Relaxed);
-        stream.index.store(STREAMS.fetch_add(1, Relaxed), Relaxed);
+        stream.index.store(FIRST.load(Relaxed) + STREAMS.fetch_add(1, Relaxed), Relaxed);
         if let Some(exchange) = buffer::exchange() {
             exchange.count_stream();
         }
@@ -241,6 +268,10 @@ impl Stream {
     #[inline(never)]
     fn renew(&self, own: &mut Own) -> Option<BufferRef> {
         let _errno = Errno::save();
+        if fork::is_unnoticed() {
+            phase::stop();
+            return None;
+        }
         let exchange = buffer::exchange()?;
         let fresh = crate::record::wait_for_empty(exchange)?;
         fresh.begin(self.index.load(Relaxed), own.sequence);
@@ -270,8 +301,7 @@ impl Stream {
         slot.store(slot.load(Relaxed) + 1, Relaxed);
     }
 
-    /// For the writer: events lost so far.
-    pub fn lost(&self, reason: Lost) -> u64 {
+    fn lost(&self, reason: Lost) -> u64 {
         self.lost[reason as usize].load(Relaxed)
     }
 

@@ -51,6 +51,12 @@ static LOOKING: AtomicU32 = AtomicU32::new(0);
 /// Threads that are in `fork`.
 static FORKING: AtomicU32 = AtomicU32::new(0);
 
+/// Whether there is the thread.
+static RUNNING: AtomicU32 = AtomicU32::new(0);
+
+/// The time between looks that nobody asks for, in nanoseconds.
+static PAUSE: AtomicU64 = AtomicU64::new(LONGEST_PAUSE.0);
+
 /// Takes note of the present state, before anything depends on it.
 pub fn first_look() {
     let counts = learn();
@@ -203,16 +209,54 @@ fn keep(name: CString) -> &'static CStr {
 /// # Errors
 /// Where the thread cannot be created.
 pub fn start(settle: Nanos) -> io::Result<()> {
-    let pause = settle.min(LONGEST_PAUSE).0;
-    // SAFETY: `run` may be called with any number.
-    unsafe { own_thread::spawn(run, std::ptr::without_provenance_mut(pause as usize), STACK) }
+    PAUSE.store(settle.min(LONGEST_PAUSE).0, Relaxed);
+    resume()
 }
 
-extern "C" fn run(pause: *mut c_void) -> *mut c_void {
+/// As [`start`], in a forked child, which has no such thread any more.
+///
+/// # Errors
+/// Where the thread cannot be created.
+pub fn resume() -> io::Result<()> {
+    RUNNING.store(1, Release);
+    // SAFETY: `run` does not use its argument.
+    let started = unsafe { own_thread::spawn(run, std::ptr::null_mut(), STACK) };
+    if started.is_err() {
+        RUNNING.store(0, Release);
+    }
+    started
+}
+
+/// How many threads this module has now.
+pub fn threads() -> u32 {
+    RUNNING.load(Acquire)
+}
+
+/// After the end of tracing: ends the thread, and waits for it a little.
+pub fn stop() {
+    const STEP: Nanos = Nanos(1_000_000);
+    ask();
+    for _ in 0..100 {
+        if threads() == 0 {
+            // It still has to leave the C library.
+            return clock::sleep(STEP);
+        }
+        clock::sleep(STEP);
+    }
+}
+
+/// In a forked child: nobody looks or forks.
+pub fn forked() {
+    FORKING.store(0, SeqCst);
+    LOOKING.store(0, SeqCst);
+    RUNNING.store(0, SeqCst);
+}
+
+extern "C" fn run(_: *mut c_void) -> *mut c_void {
     local().set_guard(Guard::Own);
     // SAFETY: a C string of less than 16 bytes.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"libtrace-loader".as_ptr()) };
-    let pause = Nanos(pause.addr() as u64);
+    let pause = Nanos(PAUSE.load(Relaxed));
     let mut asked = false;
     while phase::now() == Phase::Tracing {
         LOOKING.store(1, SeqCst);
@@ -225,6 +269,7 @@ extern "C" fn run(pause: *mut c_void) -> *mut c_void {
         }
         asked = wait(pause);
     }
+    RUNNING.store(0, Release);
     std::ptr::null_mut()
 }
 

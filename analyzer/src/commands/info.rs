@@ -26,18 +26,22 @@ pub fn run(options: &Info) -> Result<()> {
     })
 }
 
-fn run_id(survey: &Survey) -> String {
-    survey.header.run.iter().map(|byte| format!("{byte:02x}")).collect()
+fn run_id(run: prof::RunId) -> String {
+    run.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn write_text(survey: &Survey, census: &Census, warnings: &[String], out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "format     version {}, run {}", survey.header.version, run_id(survey))?;
+    writeln!(out, "format     version {}, run {}", survey.header.version, run_id(survey.header.run))?;
     let ended = match &survey.ended {
         Some(reason) => format!("ended: {reason}"),
         None => "no end recorded".to_owned(),
     };
-    let (from, to) = (survey.seconds(prof::Nanos(0)), survey.seconds(survey.end()));
+    let (from, to) = (survey.seconds(survey.start()), survey.seconds(survey.end()));
     writeln!(out, "span       {} to {}, {ended}", Seconds(from), Seconds(to))?;
+    if let Some(fork) = &survey.fork {
+        let path = fork.path.display().to_string();
+        writeln!(out, "forked     from run {}, {}", run_id(fork.run), plain(&path))?;
+    }
     let size = Bytes(survey.sound_bytes as f64);
     writeln!(out, "file       {size} in {} blocks", Count(survey.blocks as f64))?;
     let records = survey.records;
@@ -115,8 +119,9 @@ fn as_json(survey: &Survey, census: &Census, warnings: &[String]) -> Value {
     json!({
         "version": 1,
         "format_version": survey.header.version,
-        "run": run_id(survey),
-        "span": {"from_s": at(prof::Nanos(0)), "to_s": at(survey.end())},
+        "run": run_id(survey.header.run),
+        "span": {"from_s": at(survey.start()), "to_s": at(survey.end())},
+        "forked_from": survey.fork.as_ref().map(|fork| json!({"run": run_id(fork.run), "file": fork.path})),
         "ended": survey.ended,
         "blocks": survey.blocks,
         "sound_bytes": survey.sound_bytes,

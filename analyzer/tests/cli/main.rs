@@ -2,6 +2,7 @@
 
 mod synthetic;
 mod dsl;
+mod fork;
 mod diff;
 mod golden;
 mod run;

@@ -53,6 +53,14 @@ pub fn clear() {
 pub fn unloading<T>(unload: impl FnOnce() -> T) -> T {
     UNLOADING.fetch_add(1, SeqCst);
     let result = unload();
-    UNLOADING.fetch_sub(1, SeqCst);
+    // The call may have forked in between.
+    let _ = UNLOADING.fetch_update(SeqCst, SeqCst, |calls| calls.checked_sub(1));
     result
+}
+
+/// In a forked child: calls of threads that are gone are not under way.
+pub fn forked() {
+    if UNLOADING.swap(0, SeqCst) > 0 {
+        clear();
+    }
 }

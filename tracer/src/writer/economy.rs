@@ -31,9 +31,14 @@ impl Readings {
 }
 
 impl Economy {
-    /// Looks for the first time; to be called by the thread that writes.
+    /// A controller that knows nothing; to be called by the thread that writes.
     pub fn new() -> Economy {
         Economy { budget: Budget::new(), last: Readings::take() }
+    }
+
+    /// Begins the next stretch here; of a forked child the clocks begin anew.
+    pub fn look(&mut self) {
+        self.last = Readings::take();
     }
 
     /// Looks again. The next interval in bytes, where it is to change.

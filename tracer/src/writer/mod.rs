@@ -9,10 +9,13 @@
 //! ```
 //! It runs below the host's allocator and beside its threads: it takes no lock that the host could hold, and makes no
 //! loader call. What goes wrong here ends tracing with one line, and nothing else.
+//!
+//! But for its sleep and its writes it is at work, and a fork waits for it (see [`safepoint`]).
 
 mod economy;
 mod facts;
 mod images;
+mod inherit;
 mod output;
 mod samples;
 mod source;
@@ -22,10 +25,12 @@ mod threads;
 pub use output::Output;
 
 use crate::buffer::{FUTEX_WAIT, FUTEX_WAKE};
+use crate::fork::Fork;
 use crate::local::{Guard, local};
 use crate::settings::{Interval, Settings};
-use crate::{buffer, clock, own_thread, phase, say, stream};
+use crate::{buffer, clock, own_thread, phase, safepoint, say, stream, watch};
 use economy::Economy;
+use facts::Facts;
 use images::Images;
 use prof::record::Lost;
 use prof::{BlockKind, Event, Generation, Nanos, Record, RecordWriter, ThreadIndex, varint};
@@ -35,23 +40,24 @@ use source::{Source, State};
 use stacks::Stacks;
 use std::ffi::c_void;
 use std::io;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::*};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
 use threads::Threads;
 
 const RUNNING: u32 = 1;
 const FINISHING: u32 = 2;
 const DONE: u32 = 3;
+const FLUSHING: u32 = 4;
 
-/// Written by both sides, waited for by the one that ends the process.
+/// 0: there is no writer. Written by both sides, waited for by a thread that ends the process or executes a program.
 static STATE: AtomicU32 = AtomicU32::new(0);
-static REASON: Mutex<&'static str> = Mutex::new("");
-static DESCRIPTOR: AtomicI32 = AtomicI32::new(-1);
 
 /// Bytes of the thread's stack.
 const STACK: usize = 512 << 10;
 
-/// How long an exiting process waits for its last events to be written.
+/// What the writer keeps; a forked child goes on from its copy.
+static WRITER: AtomicPtr<Writer> = AtomicPtr::new(std::ptr::null_mut());
+
+/// How long a process that is about to go waits for its last events to be written.
 const LAST_FLUSH: Nanos = Nanos(5_000_000_000);
 
 /// Writes the facts and starts the thread. Signals are to be held back: a write may raise one.
@@ -59,33 +65,58 @@ const LAST_FLUSH: Nanos = Nanos(5_000_000_000);
 /// # Errors
 /// Where the facts cannot be written or the thread cannot be created.
 pub fn start(mut output: Output, settings: Settings) -> io::Result<()> {
+    safepoint::enter();
+    let facts = Facts::new(&settings);
     let mut records = RecordWriter::new(clock::now());
-    facts::push(&mut records, &settings);
+    facts.push(&mut records);
     if settings.interval == Interval::Auto {
         records.push(&Record::Interval { time: records.time(), bytes: phase::interval() });
     }
     output.block(BlockKind::Records, records.time(), records.payload());
-    output.flush()?;
-    DESCRIPTOR.store(output.descriptor(), Release);
-    STATE.store(RUNNING, Release);
-    let writer = Box::into_raw(Box::new(Writer::new(output, settings)));
-    // SAFETY: `run` takes the box that is passed.
-    let created = unsafe { own_thread::spawn(run, writer.cast(), STACK) };
-    if let Err(error) = created {
-        STATE.store(0, Release);
-        // SAFETY: no thread took the box.
-        drop(unsafe { Box::from_raw(writer) });
-        return Err(error);
+    let started = output.flush().and_then(|()| {
+        WRITER.store(Box::into_raw(Box::new(Writer::new(output, settings, facts))), Release);
+        launch()
+    });
+    if started.is_err() {
+        safepoint::leave();
     }
-    Ok(())
+    started
 }
 
-extern "C" fn run(writer: *mut c_void) -> *mut c_void {
+/// In a forked child that records for the first time: starts its writer. Signals are to be held back.
+///
+/// # Errors
+/// Where the thread cannot be created.
+pub fn resume(fork: Fork) -> io::Result<()> {
+    safepoint::enter();
+    // SAFETY: null, or from the box of the parent's writer. In the child no thread uses it, and `fork::resume` lets only
+    // one thread come here.
+    let writer = unsafe { WRITER.load(Acquire).as_mut() };
+    writer.ok_or(io::ErrorKind::NotFound)?.fork = Some(fork);
+    let launched = launch();
+    if launched.is_err() {
+        safepoint::leave();
+    }
+    launched
+}
+
+/// Creates the thread, which begins at work.
+fn launch() -> io::Result<()> {
+    STATE.store(RUNNING, Release);
+    // SAFETY: `run` does not use its argument.
+    let created = unsafe { own_thread::spawn(run, std::ptr::null_mut(), STACK) };
+    if created.is_err() {
+        STATE.store(0, Release);
+    }
+    created
+}
+
+extern "C" fn run(_: *mut c_void) -> *mut c_void {
     local().set_guard(Guard::Own);
     // SAFETY: a C string of less than 16 bytes.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"libtrace".as_ptr()) };
-    // SAFETY: `start` passed a box, once.
-    let mut writer = unsafe { Box::from_raw(writer.cast::<Writer>()) };
+    // SAFETY: `launch` is only called where a box was stored, and this is the process's only writer.
+    let mut writer = unsafe { Box::from_raw(WRITER.load(Acquire)) };
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.run()));
     phase::stop();
     match ended {
@@ -95,46 +126,68 @@ extern "C" fn run(writer: *mut c_void) -> *mut c_void {
         }
         Err(_) => say::line("stopped tracing: the writer failed; this is a defect of libtrace"),
     }
-    STATE.store(DONE, Release);
-    // SAFETY: wakes sleepers on an address of ours.
-    unsafe { libc::syscall(libc::SYS_futex, STATE.as_ptr(), FUTEX_WAKE, i32::MAX) };
+    become_state(DONE);
+    WRITER.store(std::ptr::null_mut(), Release);
+    drop(writer);
+    safepoint::leave();
+    // Where the program's threads are gone, the last one calls `exit`, and has the larger stack for it.
+    watch::stop();
     std::ptr::null_mut()
 }
 
-/// Has everything written that is under way, and waits for it, but not for ever.
-pub fn finish(reason: &'static str) {
-    *REASON.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = reason;
-    if STATE.compare_exchange(RUNNING, FINISHING, AcqRel, Acquire).is_err() {
+fn become_state(state: u32) {
+    STATE.store(state, Release);
+    // SAFETY: wakes sleepers on an address of ours.
+    unsafe { libc::syscall(libc::SYS_futex, STATE.as_ptr(), FUTEX_WAKE, i32::MAX) };
+}
+
+/// Has everything written that is under way, ends the stream, and waits for it, but not for ever.
+pub fn finish() {
+    let deadline = clock::now().0 + LAST_FLUSH.0;
+    // Another thread may be about to execute a program, and fail.
+    while STATE.load(Acquire) == FLUSHING && wait_while(FLUSHING, deadline) {}
+    ask(FINISHING, deadline);
+}
+
+/// Has everything written that is under way, and waits for it, but not for ever: the process may be about to go.
+pub fn flush() {
+    ask(FLUSHING, clock::now().0 + LAST_FLUSH.0);
+}
+
+fn ask(state: u32, deadline: u64) {
+    let Some(exchange) = buffer::exchange() else { return };
+    if STATE.compare_exchange(RUNNING, state, AcqRel, Acquire).is_err() {
         return;
     }
-    let Some(exchange) = buffer::exchange() else { return };
     exchange.wake_writer();
-    let deadline = clock::now().0 + LAST_FLUSH.0;
-    while STATE.load(Acquire) == FINISHING {
-        let left = deadline.saturating_sub(clock::now().0);
-        if left == 0 {
-            say::line("the last events were not written within 5 s");
-            return;
-        }
-        let limit = clock::timespec(Nanos(left));
-        // SAFETY: waits on an address of ours while it holds FINISHING, with a valid time limit.
-        unsafe { libc::syscall(libc::SYS_futex, STATE.as_ptr(), FUTEX_WAIT, FINISHING, &limit) };
+    if !wait_while(state, deadline) {
+        say::line("the last events were not written within 5 s");
     }
 }
 
-/// In a forked child: the file is not its own.
-pub fn abandon() {
-    STATE.store(0, Release);
-    let descriptor = DESCRIPTOR.swap(-1, AcqRel);
-    if descriptor >= 0 {
-        // SAFETY: the descriptor was ours; the parent's copy stays open. As a bare system call it is no cancellation point
-        // of the host's thread.
-        unsafe { libc::syscall(libc::SYS_close, descriptor) };
+/// False where the deadline has passed.
+fn wait_while(state: u32, deadline: u64) -> bool {
+    while STATE.load(Acquire) == state {
+        let left = deadline.saturating_sub(clock::now().0);
+        if left == 0 {
+            return false;
+        }
+        let limit = clock::timespec(Nanos(left));
+        // SAFETY: waits on an address of ours while it holds `state`, with a valid time limit.
+        unsafe { libc::syscall(libc::SYS_futex, STATE.as_ptr(), FUTEX_WAIT, state, &limit) };
     }
+    true
+}
+
+/// In a forked child: there is no writer, and the file is the parent's. Whether the parent was writing.
+pub fn abandon() -> bool {
+    output::abandon();
+    matches!(STATE.swap(0, AcqRel), RUNNING | FLUSHING)
 }
 
 struct Writer {
     settings: Settings,
+    facts: Facts,
     output: Output,
     source: Source,
     images: Images,
@@ -144,38 +197,65 @@ struct Writer {
     economy: Option<Economy>,
     /// What the file says was lost.
     lost: FxHashMap<Lost, u64>,
+    /// The process was forked, and what is here is its parent's.
+    fork: Option<Fork>,
 }
 
 impl Writer {
-    fn new(output: Output, settings: Settings) -> Writer {
+    fn new(output: Output, settings: Settings, facts: Facts) -> Writer {
         Writer {
             output,
+            images: Images::new(facts.executable()),
+            facts,
             source: Source::default(),
-            images: Images::default(),
             stacks: Stacks::default(),
             samples: Samples::default(),
             threads: Threads::default(),
             economy: None,
             lost: FxHashMap::default(),
+            fork: None,
             settings,
         }
     }
 
     fn run(&mut self) -> io::Result<()> {
         let Some(exchange) = buffer::exchange() else { return Ok(()) };
-        self.economy = (self.settings.interval == Interval::Auto).then(Economy::new);
+        if let Some(fork) = self.fork.take() {
+            self.inherit(fork)?;
+        }
+        if self.settings.interval == Interval::Auto {
+            self.economy.get_or_insert_with(Economy::new).look();
+        }
         let mut next = clock::now().0 + self.settings.settle.0;
+        let mut look = clock::now().0 + Nanos::SECOND.0;
         loop {
-            exchange.sleep(Nanos(next.saturating_sub(clock::now().0)));
-            let finishing = STATE.load(Acquire) == FINISHING;
-            if finishing || clock::now().0 >= next {
-                self.flush(finishing)?;
+            let pause = next.min(look).saturating_sub(clock::now().0);
+            safepoint::outside(|| exchange.sleep(Nanos(pause)));
+            let state = STATE.load(Acquire);
+            let is_time = clock::now().0 >= look;
+            if is_time {
+                look = clock::now().0 + Nanos::SECOND.0;
+            }
+            // The process ends with its last thread. That is this one then: it ends too, and the C library calls `exit`.
+            let is_last = is_time && threads::are_gone(1 + watch::threads());
+            let ending = match state {
+                FINISHING => Some("the process exited"),
+                FLUSHING => Some("the process executed another program"),
+                _ if is_last => Some("the last thread ended"),
+                _ => None,
+            };
+            if ending.is_some() || clock::now().0 >= next {
+                self.flush(ending)?;
                 next = clock::now().0 + self.settings.settle.0;
             } else {
                 self.collect(false)?;
             }
-            if finishing {
-                return Ok(());
+            match state {
+                _ if is_last => return Ok(()),
+                FINISHING => return Ok(()),
+                // The program may not be there to be executed.
+                FLUSHING => become_state(RUNNING),
+                _ => {}
             }
         }
     }
@@ -195,8 +275,8 @@ impl Writer {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Brings the file up to date.
-    fn flush(&mut self, last: bool) -> io::Result<()> {
+    /// Brings the file up to date; with `ending` it says why the stream ends there.
+    fn flush(&mut self, ending: Option<&str>) -> io::Result<()> {
         clock::begin_round();
         let complete = clock::now();
         self.collect(true)?;
@@ -204,15 +284,15 @@ impl Writer {
         self.images.push(&mut records);
         self.threads.look(&mut records);
         self.stacks.push(&mut records);
-        self.samples.push(&mut records, &mut self.threads, last);
-        if !last {
+        self.samples.push(&mut records, &mut self.threads, ending.is_some());
+        self.stacks.forget_unused(|| self.samples.nodes());
+        if ending.is_none() {
             self.adapt(&mut records);
         }
         self.threads.forget(&mut records);
         self.push_lost(&mut records);
         records.push(&Record::Complete { time: complete });
-        if last {
-            let reason = *REASON.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(reason) = ending {
             records.push(&Record::End { reason });
         }
         self.output.block(BlockKind::Records, records.time(), records.payload());
@@ -229,7 +309,7 @@ impl Writer {
 
     fn push_lost(&mut self, records: &mut RecordWriter) {
         for reason in Lost::ALL {
-            let lost: u64 = stream::all().map(|stream| stream.lost(reason)).sum();
+            let lost = stream::lost(reason);
             let written = self.lost.entry(reason).or_default();
             if lost > *written {
                 records.push(&Record::Lost { reason, events: lost - *written });
@@ -250,11 +330,15 @@ fn pass_on(output: &mut Output, images: &mut Images, stream: u32, bytes: &[u8]) 
     if !records.payload().is_empty() {
         output.block(BlockKind::Records, records.time(), records.payload());
     }
+    event_block(output, stream, bytes);
+    output.flush_when_full()
+}
+
+fn event_block(output: &mut Output, stream: u32, bytes: &[u8]) {
     let mut payload = Vec::with_capacity(bytes.len() + varint::MAX_LEN);
     varint::push(&mut payload, stream.into());
     payload.extend_from_slice(bytes);
     output.block(BlockKind::Events, clock::now(), &payload);
-    output.flush_when_full()
 }
 
 /// Takes a stream's events into the samples.

@@ -1,6 +1,7 @@
 //! Settles young deaths: a sample that dies before the flush after its birth is only counted at its stack. Leak hunting
 //! pays for survivors.
 
+use super::stacks::Stacks;
 use super::threads::Threads;
 use prof::{Nanos, NodeId, Record, RecordWriter, ThreadIndex, weight};
 use rustc_hash::FxHashMap;
@@ -35,7 +36,7 @@ struct Folded {
 pub struct Samples {
     young: FxHashMap<u64, Sample>,
     /// Those in the file that live, with their number there.
-    written: FxHashMap<u64, u64>,
+    written: FxHashMap<u64, (u64, Sample)>,
     count: u64,
     /// Deaths that came before their births: in another thread's buffer, which was read earlier.
     orphans: FxHashMap<u64, Nanos>,
@@ -60,11 +61,25 @@ impl Samples {
     pub fn died(&mut self, key: u64, time: Nanos) {
         if let Some(sample) = self.young.remove(&key) {
             self.fold(sample);
-        } else if let Some(number) = self.written.remove(&key) {
+        } else if let Some((number, _)) = self.written.remove(&key) {
             self.freed.push((number, time));
         } else {
             self.orphans.insert(key, time);
         }
+    }
+
+    /// The stacks of those that live.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        self.young.values().chain(self.written.values().map(|(_, sample)| sample)).map(|sample| sample.node)
+    }
+
+    /// In a forked child: those that live are to be written, with their stacks; all else is the parent's.
+    pub fn inherit(&mut self, stacks: &mut Stacks) {
+        let anew = stacks.inherit(self.nodes());
+        let Samples { young, written, .. } = std::mem::take(self);
+        let live = young.into_iter().chain(written.into_iter().map(|(key, (_, sample))| (key, sample)));
+        let renamed = |sample: Sample| Some(Sample { node: *anew.get(&sample.node)?, ..sample });
+        self.young = live.filter_map(|(key, sample)| Some((key, renamed(sample)?))).collect();
     }
 
     fn fold(&mut self, sample: Sample) {
@@ -81,9 +96,10 @@ impl Samples {
         }
         let mut survivors: Vec<_> = self.young.drain().collect();
         survivors.sort_unstable_by_key(|(key, sample)| (sample.time, *key));
-        for (key, Sample { node, thread, time, size, interval }) in survivors {
+        for (key, sample) in survivors {
+            let Sample { node, thread, time, size, interval } = sample;
             self.count += 1;
-            self.written.insert(key, self.count);
+            self.written.insert(key, (self.count, sample));
             threads.mention(records, thread);
             records.push(&Record::Sample { node, thread, time, size, interval });
         }
@@ -129,6 +145,32 @@ mod tests {
         samples.died(10, Nanos(70));
         assert_eq!(flush(&mut samples), ["Freed { sample: 1, time: Nanos(70) }"]);
         assert!(flush(&mut samples).is_empty());
+    }
+
+    #[test]
+    fn a_child_inherits_what_lives_and_nothing_else() {
+        let (mut samples, mut stacks) = (Samples::default(), Stacks::default());
+        let nodes = [&[1, 2][..], &[1, 3], &[4]].map(|stack| stacks.intern(0, stack));
+        for (key, node) in (10..).zip(nodes) {
+            samples.born(key, Sample { node, ..sample(0, 64) });
+        }
+        flush(&mut samples);
+        samples.born(20, Sample { node: stacks.intern(1, &[1]), ..sample(0, 8) });
+        samples.died(11, Nanos(6));
+        samples.died(12, Nanos(6));
+        samples.inherit(&mut stacks);
+        let mut records = RecordWriter::new(Nanos(100));
+        stacks.push(&mut records);
+        samples.push(&mut records, &mut Threads::default(), false);
+        samples.died(10, Nanos(7));
+        samples.push(&mut records, &mut Threads::default(), true);
+        let all: Vec<_> = prof::Records::new(Nanos(100), records.payload()).map(Result::unwrap).collect();
+        let Sample { thread, time, interval, .. } = sample(0, 0);
+        let node = |parent, address| Record::Node { parent: NodeId(parent), address };
+        let born = |node, size| Record::Sample { node: NodeId(node), thread, time, size, interval };
+        let generation = Record::Generation(prof::Generation(1));
+        let freed = Record::Freed { sample: 1, time: Nanos(7) };
+        assert_eq!(all, [node(0, 1), node(1, 2), generation, node(0, 1), born(2, 64), born(3, 8), freed]);
     }
 
     #[test]

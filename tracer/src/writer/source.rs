@@ -1,7 +1,7 @@
 //! Collects the streams' buffers, each stream's in order.
 
 use crate::buffer::{self, BufferRef};
-use crate::stream;
+use crate::{safepoint, stream};
 use prof::EventDecoder;
 use rustc_hash::FxHashMap;
 
@@ -52,6 +52,22 @@ impl Source {
         }
     }
 
+    /// In a forked child: reads what is left of the parent's streams, those before `first`, and returns all their buffers.
+    pub fn collect_rest(
+        &mut self,
+        first: u32,
+        mut take: impl FnMut(u32, &mut State, &[u8]),
+    ) -> Vec<BufferRef> {
+        self.sent.clear();
+        let is_own = |origin: u32| (first..buffer::NO_STREAM).contains(&origin);
+        let mut buffers: Vec<_> = buffer::all().filter(|buffer| !is_own(buffer.origin().0)).collect();
+        buffers.sort_unstable_by_key(|buffer| buffer.origin());
+        for &buffer in buffers.iter().filter(|buffer| buffer.origin().0 != buffer::NO_STREAM) {
+            self.consume(buffer, true, &mut take);
+        }
+        buffers
+    }
+
     /// Reads the buffers that have been sent.
     fn drain(&mut self, take: &mut impl FnMut(u32, &mut State, &[u8])) {
         let Some(exchange) = buffer::exchange() else { return };
@@ -76,6 +92,7 @@ impl Source {
         full: bool,
         take: &mut impl FnMut(u32, &mut State, &[u8]),
     ) -> bool {
+        safepoint::pass();
         let (index, sequence) = buffer.origin();
         let state = self.streams.entry(index).or_default();
         if state.next != sequence {

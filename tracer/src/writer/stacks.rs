@@ -1,16 +1,29 @@
 //! The stack tree of a sampled stream: each node is written once.
 
 use prof::{Generation, NodeId, Record, RecordWriter};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// What has been defined, and what is yet to be written.
 #[derive(Default)]
 pub struct Stacks {
     /// For the present generation only: addresses mean something else in another.
     nodes: FxHashMap<(NodeId, u64), NodeId>,
+    /// Of earlier generations: what a forked child may inherit.
+    earlier: Vec<Node>,
+    /// How many of these were left when last those without a live sample were forgotten.
+    used: usize,
     generation: u32,
     count: u32,
     unwritten: Vec<Definition>,
+}
+
+/// A node as it was defined.
+#[derive(Clone, Copy)]
+struct Node {
+    id: NodeId,
+    parent: NodeId,
+    address: u64,
+    generation: u32,
 }
 
 enum Definition {
@@ -21,20 +34,52 @@ enum Definition {
 impl Stacks {
     /// The node of a stack, outermost frame first.
     pub fn intern(&mut self, generation: u32, stack: &[u64]) -> NodeId {
+        self.enter(generation);
+        stack.iter().fold(NodeId::ROOT, |parent, &address| self.node(parent, address))
+    }
+
+    fn enter(&mut self, generation: u32) {
         if generation != self.generation {
+            let of = self.generation;
+            let node = |((parent, address), id)| Node { id, parent, address, generation: of };
+            self.earlier.extend(self.nodes.drain().map(node));
             self.generation = generation;
-            self.nodes.clear();
             self.unwritten.push(Definition::Generation(Generation(generation)));
         }
-        let mut parent = NodeId::ROOT;
-        for &address in stack {
-            parent = *self.nodes.entry((parent, address)).or_insert_with(|| {
-                self.count += 1;
-                self.unwritten.push(Definition::Node { parent, address });
-                NodeId(self.count)
-            });
+    }
+
+    fn node(&mut self, parent: NodeId, address: u64) -> NodeId {
+        *self.nodes.entry((parent, address)).or_insert_with(|| {
+            self.count += 1;
+            self.unwritten.push(Definition::Node { parent, address });
+            NodeId(self.count)
+        })
+    }
+
+    /// Forgets the nodes of earlier generations that no live sample has, once there are many.
+    pub fn forget_unused<I: Iterator<Item = NodeId>>(&mut self, live: impl FnOnce() -> I) {
+        const FEW: usize = 4096;
+        if self.earlier.len() > FEW + 2 * self.used {
+            keep(&mut self.earlier, live());
+            self.earlier.shrink_to_fit();
+            self.used = self.earlier.len();
         }
-        parent
+    }
+
+    /// In a forked child: only the stacks of live samples are left, and are to be written. What their nodes are called now.
+    pub fn inherit(&mut self, live: impl Iterator<Item = NodeId>) -> FxHashMap<NodeId, NodeId> {
+        // The present generation's nodes join the earlier ones.
+        self.enter(u32::MAX);
+        let Stacks { mut earlier, .. } = std::mem::take(self);
+        keep(&mut earlier, live);
+        let mut anew = FxHashMap::from_iter([(NodeId::ROOT, NodeId::ROOT)]);
+        for Node { id, parent, address, generation } in earlier {
+            self.enter(generation);
+            if let Some(&parent) = anew.get(&parent) {
+                anew.insert(id, self.node(parent, address));
+            }
+        }
+        anew
     }
 
     /// Appends what is new.
@@ -48,9 +93,34 @@ impl Stacks {
     }
 }
 
+/// Keeps the nodes of the stacks that end in `live`, in the order of their numbers; a caller's is smaller than its callee's.
+fn keep(nodes: &mut Vec<Node>, live: impl Iterator<Item = NodeId>) {
+    nodes.sort_unstable_by_key(|node| node.id);
+    let mut used: FxHashSet<NodeId> = live.collect();
+    for node in nodes.iter().rev() {
+        if used.contains(&node.id) {
+            used.insert(node.parent);
+        }
+    }
+    nodes.retain(|node| used.contains(&node.id));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn earlier_generations_are_kept_as_far_as_they_live() {
+        let mut stacks = Stacks::default();
+        let mut last = NodeId::ROOT;
+        for generation in 0..5000 {
+            last = stacks.intern(generation, &[1, 2, 3]);
+            stacks.forget_unused(|| [NodeId(2), last].into_iter());
+            assert!(stacks.earlier.len() < 4200, "{}", stacks.earlier.len());
+        }
+        let anew = stacks.inherit([NodeId(2), last].into_iter());
+        assert_eq!((anew[&NodeId(2)], anew[&last], stacks.count), (NodeId(2), NodeId(5), 5));
+    }
 
     #[test]
     fn defines_each_node_once_a_generation() {

@@ -83,6 +83,13 @@ impl Threads {
         }
     }
 
+    /// In a forked child: nothing is written yet, and no thread of the parent lives on.
+    pub fn end_all(&mut self, time: Nanos) {
+        for known in self.known.values_mut() {
+            (known.end, known.written, known.flushes) = (Some(known.end.unwrap_or(time)), false, 0);
+        }
+    }
+
     /// Appends the ends of threads that the file has, and forgets those that have ended.
     pub fn forget(&mut self, records: &mut RecordWriter) {
         let mut ended: Vec<_> = self.known.extract_if(|_, known| known.end.is_some()).collect();
@@ -93,6 +100,16 @@ impl Threads {
             }
         }
     }
+}
+
+/// Whether only this library's threads are left, `own` in number: the main thread has ended before the process, and so have
+/// all others.
+pub fn are_gone(own: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return false };
+    // The command's name, in parentheses, may contain anything; behind it stand the main thread's state and, 17 fields
+    // later, the number of threads. A main thread that has ended is still counted.
+    let mut fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    fields.next() == Some("Z") && fields.nth(16) == Some((own + 1).to_string().as_str())
 }
 
 fn write(records: &mut RecordWriter, thread: ThreadIndex, known: &Known) {

@@ -99,6 +99,11 @@ impl Machine {
         self.folder.is_empty()
     }
 
+    /// Whether its programs can execute others.
+    pub fn executes(&self) -> bool {
+        self.emulator.is_none()
+    }
+
     /// Runs `program`, with a library preloaded.
     pub fn command(&self, program: &Path, preload: Option<&Path>) -> Command {
         let mut command = match self.emulator {
@@ -219,23 +224,27 @@ fn newest(folder: &Path) -> SystemTime {
 pub struct Case {
     program: PathBuf,
     args: Vec<String>,
+    variables: Vec<(&'static str, &'static str)>,
     settings: String,
     limit: Duration,
 }
 
 /// What a run showed to the outside.
-#[derive(PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Outcome {
     pub stdout: String,
     pub stderr: String,
     pub status: ExitStatus,
 }
 
-/// A traced run whose outside was the same as the untraced run's.
+/// A process of a traced run whose outside was the same as the untraced run's: the program itself, or, with a role, one that
+/// it made.
+#[derive(Clone)]
 pub struct Traced {
     pub outcome: Outcome,
     pub profile: PathBuf,
-    _directory: TempDir,
+    role: Option<String>,
+    directory: Arc<TempDir>,
 }
 
 impl Case {
@@ -247,6 +256,7 @@ impl Case {
         Case {
             program,
             args: Vec::new(),
+            variables: Vec::new(),
             settings: EXACT.into(),
             limit: Duration::from_secs(60) * machine().patience,
         }
@@ -254,6 +264,12 @@ impl Case {
 
     pub fn arg(mut self, arg: impl Into<String>) -> Case {
         self.args.push(arg.into());
+        self
+    }
+
+    /// A variable of the environment, in both runs.
+    pub fn variable(mut self, name: &'static str, value: &'static str) -> Case {
+        self.variables.push((name, value));
         self
     }
 
@@ -279,32 +295,46 @@ impl Case {
         let (stdout, stderr) = (directory.join("stdout"), directory.join("stderr"));
         let library = settings.map(|_| tracer());
         let mut command = machine().command(&self.program, library.as_deref());
-        command.args(&self.args).current_dir(directory).stdin(Stdio::null());
+        command.args(&self.args).envs(self.variables.iter().copied());
+        command.current_dir(directory).stdin(Stdio::null());
         command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
         if let Some(settings) = settings {
             command.env("LIBTRACE", settings);
         }
-        let status = wait(command.spawn().unwrap(), self.limit);
+        let status = wait(command.spawn().unwrap(), self.limit, &stdout);
         let read = |path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
         Outcome { stdout: read(stdout), stderr: read(stderr), status }
     }
 }
 
-/// Waits for the end of `child`; past the limit, says where it hangs, kills it and fails.
-fn wait(mut child: Child, limit: Duration) -> ExitStatus {
+/// Waits for the end of `child` and of all processes that still have its stdout; past the limit, says where they hang, kills
+/// them and fails.
+fn wait(mut child: Child, limit: Duration, stdout: &Path) -> ExitStatus {
     let deadline = Instant::now() + limit;
+    let mut ended = None;
     loop {
-        if let Some(status) = child.try_wait().unwrap() {
+        ended = ended.or(child.try_wait().unwrap());
+        let left = users(stdout);
+        if let (Some(status), true) = (ended, left.is_empty()) {
             return status;
         }
         if Instant::now() > deadline {
-            let where_it_hangs = threads_of(child.id());
-            child.kill().unwrap();
+            let where_they_hang: String = left.iter().map(|&pid| threads_of(pid)).collect();
+            for pid in left {
+                Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
+            }
             child.wait().unwrap();
-            panic!("not done after {limit:?}\n{where_it_hangs}");
+            panic!("not done after {limit:?}\n{where_they_hang}");
         }
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// The processes whose stdout is the file.
+fn users(file: &Path) -> Vec<u32> {
+    let pids =
+        fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| fs::read_link(format!("/proc/{pid}/fd/1")).is_ok_and(|open| open == file)).collect()
 }
 
 /// Every thread of a process as /proc and, where there is one, gdb see it.
@@ -339,21 +369,62 @@ pub struct Stack {
 impl Traced {
     /// A run's outcome, and its profile in a directory that goes with it.
     pub fn of(outcome: Outcome, profile: PathBuf, directory: TempDir) -> Traced {
-        Traced { outcome, profile, _directory: directory }
+        Traced { outcome, profile, role: None, directory: Arc::new(directory) }
     }
 
-    /// What the program says of itself in lines of `kind`: site to amount.
+    /// The process that took a role.
+    pub fn process(&self, role: &str) -> Traced {
+        let pid = fs::read_to_string(self.directory.path().join(format!("pid.{role}"))).expect("a process");
+        self.file(&pid, role)
+    }
+
+    /// As the process of the file `run.NAME.prof`, with a role.
+    pub fn file(&self, name: &str, role: &str) -> Traced {
+        let profile = self.directory.path().join(format!("run.{name}.prof"));
+        Traced { profile, role: Some(role.to_owned()), ..self.clone() }
+    }
+
+    /// The program's own file, with a role.
+    pub fn acting(&self, role: &str) -> Traced {
+        Traced { role: Some(role.to_owned()), ..self.clone() }
+    }
+
+    /// Names of the files that the run left, but for those of its output.
+    pub fn files(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.directory.path()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| name.ends_with(".prof"));
+        names.sort();
+        names
+    }
+
+    /// What the process says of itself in lines of `kind`: site to amount.
     pub fn truth(&self, kind: &str) -> BTreeMap<String, Amount> {
+        let kind = self.role.as_ref().map_or(kind.to_owned(), |role| format!("{kind}:{role}"));
         let words = self.outcome.stdout.lines().map(|line| line.split(' ').collect::<Vec<_>>());
         let lines = words.filter(|words| words.len() == 4 && words[0] == kind);
         let number = |word: &str| word.parse().expect("a number");
         lines.map(|words| (words[1].to_owned(), (number(words[2]), number(words[3])))).collect()
     }
 
-    /// What was allocated during the run and still live at its end.
+    /// What was allocated during the run and still live at its end; in a process with a role, what is live at its end.
     pub fn stacks(&self) -> Vec<Stack> {
         let at = |instant| format!("{}@{instant}", self.profile.display());
-        let diff = analyzer(&["diff", &at("start"), &at("end"), "--json"]);
+        let before = match &self.role {
+            None => at("start"),
+            // Another run, in which nothing is live.
+            Some(_) => {
+                let empty = self.directory.path().join("empty");
+                let mut file = prof::Header::new([0; 16]).to_bytes().to_vec();
+                let mut records = prof::RecordWriter::new(prof::Nanos(0));
+                records.push(&prof::Record::Complete { time: prof::Nanos(0) });
+                prof::block::write(&mut file, prof::BlockKind::Records, records.time(), records.payload());
+                fs::write(&empty, file).unwrap();
+                empty.display().to_string()
+            }
+        };
+        let diff = analyzer(&["diff", &before, &at("end"), "--json"]);
         assert_eq!(diff["lost_events"], 0, "events were lost");
         let amount = |stack: &Value, key: &str| stack[key].as_i64().expect("an integer");
         let names = |stack: &Value| {

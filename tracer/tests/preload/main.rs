@@ -7,9 +7,11 @@ mod code;
 mod harness;
 
 mod entry_points;
+mod family;
 mod hook_path;
 mod loader;
 mod process;
+mod python;
 mod reference;
 mod settings;
 mod stacks;

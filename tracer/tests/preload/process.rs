@@ -1,36 +1,71 @@
 //! The ways a process can end.
 
-use crate::harness::{Case, analyzer};
+use crate::harness::{Case, analyzer, compiled};
+
+/// Every allocation recorded, and samples so dense that blocks of 60 bytes and more are all among them.
+pub const MODES: [&str; 2] = ["interval=every,lossless=on", "interval=2"];
+
+/// Whatever is recorded up to the end is in the file.
+fn ends_completely(path: &str) {
+    for mode in MODES {
+        Case::new("exit_paths.c").arg(path).settings(mode).unchanged().exact();
+    }
+}
 
 #[test]
 fn returns_from_main() {
-    Case::new("exit_paths.c").arg("return").unchanged().exact();
+    ends_completely("return");
 }
 
 #[test]
 fn calls_exit() {
-    Case::new("exit_paths.c").arg("exit").unchanged().exact();
+    ends_completely("exit");
 }
 
 #[test]
 fn another_thread_calls_exit() {
-    Case::new("exit_paths.c").arg("thread_exit").unchanged().exact();
-}
-
-/// What was not flushed may be lost, but what is there can be read.
-fn ends_abruptly(path: &str) {
-    let traced = Case::new("exit_paths.c").arg(path).unchanged();
-    analyzer(&["report", traced.profile.to_str().unwrap(), "--json"]);
+    ends_completely("thread_exit");
 }
 
 #[test]
 fn calls_underscore_exit() {
-    ends_abruptly("_exit");
+    ends_completely("_exit");
+}
+
+#[test]
+fn calls_underscore_exit_by_its_standard_name() {
+    ends_completely("_Exit");
+}
+
+#[test]
+fn another_thread_calls_underscore_exit() {
+    ends_completely("thread__exit");
 }
 
 #[test]
 fn calls_quick_exit() {
-    ends_abruptly("quick_exit");
+    ends_completely("quick_exit");
+}
+
+/// The writer is a thread too, and may not be what the process waits for.
+#[test]
+fn ends_with_its_last_thread() {
+    ends_completely("last_thread");
+}
+
+#[test]
+fn destructors_allocate_and_free() {
+    for mode in MODES {
+        Case::of(compiled("destructors.cpp", "destructors", &[])).settings(mode).unchanged().exact();
+    }
+}
+
+/// What was not flushed may be lost, but what is there can be read.
+fn ends_abruptly(path: &str) {
+    for mode in MODES {
+        let traced = Case::new("exit_paths.c").arg(path).settings(mode).unchanged();
+        analyzer(&["report", traced.profile.to_str().unwrap(), "--json"]);
+    }
 }
 
 #[test]
@@ -41,4 +76,19 @@ fn aborts() {
 #[test]
 fn is_killed() {
     ends_abruptly("kill");
+}
+
+#[test]
+fn is_terminated() {
+    ends_abruptly("term");
+}
+
+#[test]
+fn crashes() {
+    ends_abruptly("segv");
+}
+
+#[test]
+fn leaves_by_the_system_call() {
+    ends_abruptly("system_call");
 }

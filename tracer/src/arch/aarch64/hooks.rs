@@ -370,9 +370,46 @@ macro_rules! forward {
     };
 }
 
+/// Calls `$before`, which takes and returns nothing, and goes on to the real function with every argument as it was, those
+/// of a variable list too.
+macro_rules! announce {
+    ($symbol:ident, $real:expr, $before:expr, $($export:meta)?) => {
+        $(#[$export])?
+        #[unsafe(naked)]
+        #[allow(non_snake_case)]
+        pub unsafe extern "C" fn $symbol() {
+            use $crate::arch::hooks::real;
+            std::arch::naked_asm!(
+                ".cfi_startproc",
+                "stp x29, x30, [sp, #-80]!",
+                ".cfi_def_cfa_offset 80",
+                ".cfi_offset x29, -80",
+                ".cfi_offset x30, -72",
+                "stp x0, x1, [sp, #16]",
+                "stp x2, x3, [sp, #32]",
+                "stp x4, x5, [sp, #48]",
+                "stp x6, x7, [sp, #64]",
+                "bl {before}",
+                "ldp x0, x1, [sp, #16]",
+                "ldp x2, x3, [sp, #32]",
+                "ldp x4, x5, [sp, #48]",
+                "ldp x6, x7, [sp, #64]",
+                "ldp x29, x30, [sp], #80",
+                ".cfi_restore x29",
+                ".cfi_restore x30",
+                ".cfi_def_cfa_offset 0",
+                real!("br"),
+                ".cfi_endproc",
+                before = sym $before,
+                real = sym $real,
+            )
+        }
+    };
+}
+
 pub(crate) use {
-    allocate, allocate_aligned, allocate_zeroed, argument, count_down, counted, enter, find_first, forward,
-    leave, look_up, own_new, real, reallocate, reallocate_array, release,
+    allocate, allocate_aligned, allocate_zeroed, announce, argument, count_down, counted, enter, find_first,
+    forward, leave, look_up, own_new, real, reallocate, reallocate_array, release,
 };
 
 /// The first code of a thread made through our `pthread_create`: notes its stack, then becomes the program's function,

@@ -351,9 +351,57 @@ macro_rules! forward {
     };
 }
 
+/// Calls `$before`, which takes and returns nothing, and goes on to the real function with every argument as it was, those
+/// of a variable list too.
+macro_rules! announce {
+    ($symbol:ident, $real:expr, $before:expr, $($export:meta)?) => {
+        $(#[$export])?
+        #[unsafe(naked)]
+        #[allow(non_snake_case)]
+        pub unsafe extern "C" fn $symbol() {
+            std::arch::naked_asm!(
+                ".cfi_startproc",
+                "push rdi",
+                ".cfi_adjust_cfa_offset 8",
+                "push rsi",
+                ".cfi_adjust_cfa_offset 8",
+                "push rdx",
+                ".cfi_adjust_cfa_offset 8",
+                "push rcx",
+                ".cfi_adjust_cfa_offset 8",
+                "push r8",
+                ".cfi_adjust_cfa_offset 8",
+                "push r9",
+                ".cfi_adjust_cfa_offset 8",
+                "push rax",
+                ".cfi_adjust_cfa_offset 8",
+                "call {before}",
+                "pop rax",
+                ".cfi_adjust_cfa_offset -8",
+                "pop r9",
+                ".cfi_adjust_cfa_offset -8",
+                "pop r8",
+                ".cfi_adjust_cfa_offset -8",
+                "pop rcx",
+                ".cfi_adjust_cfa_offset -8",
+                "pop rdx",
+                ".cfi_adjust_cfa_offset -8",
+                "pop rsi",
+                ".cfi_adjust_cfa_offset -8",
+                "pop rdi",
+                ".cfi_adjust_cfa_offset -8",
+                "jmp qword ptr [rip + {real}]",
+                ".cfi_endproc",
+                before = sym $before,
+                real = sym $real,
+            )
+        }
+    };
+}
+
 pub(crate) use {
-    allocate, allocate_aligned, allocate_zeroed, argument, find_first, forward, own_new, reallocate,
-    reallocate_array, release,
+    allocate, allocate_aligned, allocate_zeroed, announce, argument, find_first, forward, own_new,
+    reallocate, reallocate_array, release,
 };
 
 /// The first code of a thread made through our `pthread_create`: notes its stack, then becomes the program's function,
