@@ -104,6 +104,15 @@ impl Machine {
         self.emulator.is_none()
     }
 
+    /// Whether nothing can be learned here of processes that make others, which is then said: QEMU aborts where the child of a
+    /// fork creates a thread, counts threads of its own among the program's, and its programs cannot execute others.
+    pub fn is_alone(&self) -> bool {
+        if self.emulator.is_some() {
+            eprintln!("skipped: the emulator has no children that create threads or execute programs");
+        }
+        self.emulator.is_some()
+    }
+
     /// Runs `program`, with a library preloaded.
     pub fn command(&self, program: &Path, preload: Option<&Path>) -> Command {
         let mut command = match self.emulator {
