@@ -13,10 +13,11 @@ fn python() -> Option<PathBuf> {
 fn workers_leave_complete_files(settings: &str) {
     const EPOCHS: usize = 3;
     const WORKERS: usize = 4;
+    if machine().is_alone() {
+        return;
+    }
     let Some(python) = python() else {
-        eprintln!(
-            "skipped: there is no python3 in /usr/bin or /usr/local/bin, or it is not of the emulated machine"
-        );
+        eprintln!("skipped: there is no python3 in /usr/bin or /usr/local/bin");
         return;
     };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/preload/workers.py");
