@@ -264,3 +264,33 @@ fn content(object: &Object) -> Identity {
     }
     Identity::Content(hash)
 }
+
+#[cfg(test)]
+mod concurrent {
+    use super::*;
+    use crate::unwind::objects::Loaded;
+    use std::thread;
+
+    #[test]
+    fn images_that_threads_meet_at_the_same_time_are_noted_once_and_whole() {
+        // Not ELF files.
+        const LEN: u64 = 256;
+        const COUNT: usize = if cfg!(miri) { 2 } else { 64 };
+        static IMAGES: [[u8; LEN as usize]; COUNT] = [[7; LEN as usize]; COUNT];
+        let first = (&raw const IMAGES).expose_provenance() as u64;
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let loaded = Loaded::Copied(5, c"/lib/image.so");
+                    for start in (0..COUNT as u64).map(|index| first + index * LEN) {
+                        sight(&Object { start, end: start + LEN, unwind_table: 0, loaded });
+                        let noted: Vec<_> = seen().filter(|module| module.start == start).collect();
+                        assert_eq!(noted.len(), 1);
+                        assert_eq!((noted[0].path(), noted[0].bias), (&b"/lib/image.so"[..], 5));
+                        assert!(noted[0].ranges().eq([(start, LEN)]));
+                    }
+                });
+            }
+        });
+    }
+}

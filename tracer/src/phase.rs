@@ -1,6 +1,6 @@
 //! Where the library is in its life; the diagram stands in `lib.rs`.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::*};
 
 /// See the diagram in `lib.rs`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,18 +22,18 @@ static EVERY: AtomicBool = AtomicBool::new(false);
 /// The present phase.
 #[inline]
 pub fn now() -> Phase {
-    match PHASE.load(Relaxed) {
+    match PHASE.load(Acquire) {
         0 => Phase::Loading,
         1 => Phase::Tracing,
         _ => Phase::Stopped,
     }
 }
 
-/// Recording begins, at a mean of `interval` bytes between samples.
+/// Recording begins, at a mean of `interval` bytes between samples; whoever sees it sees what was made before.
 pub fn trace(interval: u64) {
     INTERVAL.store(interval, Relaxed);
-    PHASE.store(Phase::Tracing as u8, Relaxed);
-    EVERY.store(interval == prof::weight::EVERY, Relaxed);
+    PHASE.store(Phase::Tracing as u8, Release);
+    EVERY.store(interval == prof::weight::EVERY, Release);
 }
 
 /// Recording ends for good.
@@ -56,5 +56,44 @@ pub fn interval() -> u64 {
 /// Whether the present phase is tracing, and every allocation is recorded: one load.
 #[inline]
 pub fn is_every() -> bool {
-    EVERY.load(Relaxed)
+    EVERY.load(Acquire)
+}
+
+/// The phase is the process's: tests that change it do so one at a time, and begin with [`Phase::Loading`].
+#[cfg(test)]
+pub fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let guard = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    PHASE.store(Phase::Loading as u8, Relaxed);
+    guard
+}
+
+#[cfg(test)]
+mod concurrent {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn who_sees_tracing_sees_what_it_needs() {
+        let _alone = alone();
+        let sees_tracing: [fn() -> bool; 2] = [|| now() == Phase::Tracing, is_every];
+        for sees in sees_tracing {
+            for prepared in 1..=4 {
+                stop();
+                let is_prepared = AtomicU64::new(0);
+                thread::scope(|scope| {
+                    scope.spawn(|| {
+                        while !sees() {
+                            thread::yield_now();
+                        }
+                        assert_eq!(is_prepared.load(Relaxed), prepared);
+                        assert_eq!(interval(), prof::weight::EVERY);
+                    });
+                    set_interval(0);
+                    is_prepared.store(prepared, Relaxed);
+                    trace(prof::weight::EVERY);
+                });
+            }
+        }
+    }
 }

@@ -18,27 +18,33 @@ use crate::{clock, fork, heap, phase};
 use prof::event::{LONGEST, ThreadName};
 use prof::record::Lost;
 use prof::{EventEncoder, Nanos, ThreadIndex};
+use std::cell::UnsafeCell;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 
-const FREE: u8 = 0;
-const CLAIMED: u8 = 1;
-const OCCUPIED: u8 = 2;
+/// Values of [`Stream::occupancy`]; from the last one on the thread's number is added.
+const FREE: u64 = 0;
+const CLAIMED: u64 = 1;
+const OCCUPIED: u64 = 2;
 
 /// See above. All but `own` is shared with the writer.
 pub struct Stream {
     /// Its number.
     pub index: AtomicU32,
-    occupancy: AtomicU8,
-    thread: AtomicU32,
+    /// Who has it: names the thread, so that whoever takes a stream from a thread takes it from no other.
+    occupancy: AtomicU64,
     tid: AtomicU32,
     start: AtomicU64,
     current: AtomicPtr<Buffer>,
     lost: [AtomicU64; Lost::ALL.len()],
     spent: AtomicU64,
     next: AtomicPtr<Stream>,
-    own: Own,
+    own: UnsafeCell<Own>,
 }
+
+// SAFETY: the fields are atomic but for `own`, which only the stream's thread reaches (`own_mut`'s contract); whoever has
+// the stream next has taken it with acquire where that thread left it with release.
+unsafe impl Sync for Stream {}
 
 /// The part of a stream that only its thread uses, while it is guarded.
 pub struct Own {
@@ -191,11 +197,10 @@ impl Stream {
         if local.thread.get() == 0 {
             local.thread.set(u64::from(THREADS.fetch_add(1, Relaxed)) + 1);
         }
-        stream.thread.store((local.thread.get() - 1) as u32, Relaxed);
         // SAFETY: has no arguments and cannot fail.
-        stream.tid.store(unsafe { libc::syscall(libc::SYS_gettid) } as u32, Relaxed);
-        stream.start.store(clock::now().0, Relaxed);
-        stream.occupancy.store(OCCUPIED, Release);
+        stream.tid.store(unsafe { libc::syscall(libc::SYS_gettid) } as u32, Release);
+        stream.start.store(clock::now().0, Release);
+        stream.occupancy.store(OCCUPIED + local.thread.get() - 1, Release);
         // SAFETY: the stream was claimed by this thread, which is guarded: nobody else has such a reference.
         unsafe { stream.own_mut() }.stated = 0;
         local.stream.set(std::ptr::from_ref(stream).cast_mut());
@@ -258,9 +263,14 @@ impl Stream {
     pub fn introduce(&self, own: &mut Own) -> bool {
         let _errno = Errno::save();
         let mut name: ThreadName = [0; 16];
-        // SAFETY: the kernel writes at most 16 bytes, a thread's longest name with its zero.
-        unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
-        let Occupant { thread, tid, start } = self.occupant_unchecked();
+        // Miri has no such call.
+        if cfg!(not(miri)) {
+            // SAFETY: the kernel writes at most 16 bytes, a thread's longest name with its zero.
+            unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+        }
+        let Some(Occupant { thread, tid, start }) = self.occupied(self.occupancy.load(Relaxed)) else {
+            return false;
+        };
         self.append(own, |encoder, out| encoder.thread(out, thread, tid, start, &name))
     }
 
@@ -289,10 +299,8 @@ impl Stream {
     /// The caller is the stream's thread, guarded against its own signal handlers, and has no other such reference.
     #[expect(clippy::mut_from_ref, reason = "the contract is what makes it exclusive")]
     pub unsafe fn own_mut(&self) -> &mut Own {
-        let own = (&raw const self.own).cast_mut();
-        // SAFETY: streams live in mapped memory that is only ever reached through raw pointers from the list, so it may
-        // be written; exclusiveness is the caller's contract.
-        unsafe { &mut *own }
+        // SAFETY: exclusiveness is the caller's contract.
+        unsafe { &mut *self.own.get() }
     }
 
     /// Counts an event that will not be in the stream; the thread itself does so.
@@ -323,26 +331,33 @@ impl Stream {
 
     /// For the writer: the thread that has the stream. One that the kernel no longer knows has it no longer.
     pub fn occupant(&self) -> Option<Occupant> {
-        if self.occupancy.load(Acquire) != OCCUPIED {
-            return None;
-        }
-        let occupant = self.occupant_unchecked();
-        // SAFETY: signal 0 is never delivered; the call only checks.
-        let status = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), occupant.tid, 0) };
-        // SAFETY: errno is the calling thread's own.
-        if status != 0 && unsafe { *libc::__errno_location() } == libc::ESRCH {
-            self.occupancy.store(FREE, Release);
-            return None;
-        }
-        Some(occupant)
+        self.occupant_among(|tid| {
+            // SAFETY: signal 0 is never delivered; the call only checks.
+            let status = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, 0) };
+            // SAFETY: errno is the calling thread's own.
+            status == 0 || unsafe { *libc::__errno_location() } != libc::ESRCH
+        })
     }
 
-    fn occupant_unchecked(&self) -> Occupant {
-        Occupant {
-            thread: ThreadIndex(self.thread.load(Relaxed)),
-            tid: self.tid.load(Relaxed),
-            start: Nanos(self.start.load(Relaxed)),
+    /// As [`occupant`](Self::occupant), where `is_running` knows the threads. While it looks the stream may change hands.
+    pub fn occupant_among(&self, is_running: impl FnOnce(u32) -> bool) -> Option<Occupant> {
+        let occupancy = self.occupancy.load(Acquire);
+        let occupant = self.occupied(occupancy)?;
+        if !is_running(occupant.tid) {
+            let _ = self.occupancy.compare_exchange(occupancy, FREE, AcqRel, Relaxed);
+            return None;
         }
+        (self.occupancy.load(Relaxed) == occupancy).then_some(occupant)
+    }
+
+    /// The thread that `occupancy` names, if it still has the stream.
+    fn occupied(&self, occupancy: u64) -> Option<Occupant> {
+        let thread = occupancy.checked_sub(OCCUPIED)?;
+        Some(Occupant {
+            thread: ThreadIndex(thread as u32),
+            tid: self.tid.load(Acquire),
+            start: Nanos(self.start.load(Acquire)),
+        })
     }
 }
 

@@ -6,6 +6,8 @@
 //! | `thread` | the thread's block of static TLS, and its own stack |
 //! | `frame` | registers and their DWARF numbers; what a hook says of its caller |
 //! | `step` | packed unwind rules, and the step from a frame to its caller's |
+//!
+//! Miri interprets no assembly: there `thread` is `interpreted`.
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;

@@ -4,7 +4,8 @@ use super::{cfi, objects};
 use crate::arch::step::{Rule, place};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 
-const BITS: u32 = 15;
+/// Miri, which takes its time to clear the table, gets a small one.
+const BITS: u32 = if cfg!(miri) { 5 } else { 15 };
 
 /// Direct-mapped by the low bits of the return address; an entry is the rule above what tells the address from others of
 /// that place, and zero where there is none. 256 KiB, resident as far as it is used.
@@ -16,24 +17,24 @@ static UNLOADING: AtomicU32 = AtomicU32::new(0);
 /// The rule for the frame that `return_address` belongs to.
 #[inline]
 pub fn find(return_address: u64) -> Rule {
+    find_or(return_address, read)
+}
+
+/// As [`find`]; what is not cached is asked of `read`, which says `None` outside all images.
+#[inline(always)]
+fn find_or(return_address: u64, read: impl FnOnce(u64) -> Option<Rule>) -> Rule {
     let (index, tag) = place(return_address, BITS);
     if tag > u64::from(u32::MAX) {
         return Rule::UNKNOWN;
     }
     let Some(entry) = CACHE.get(index) else { return Rule::UNKNOWN };
+    // In this order: whoever sees that nothing is being unloaded any more sees the table cleared.
+    let is_current = !is_unloading();
     let cached = entry.load(Relaxed);
-    if cached as u32 == tag as u32 && cached != 0 && !is_unloading() {
+    if cached as u32 == tag as u32 && cached != 0 && is_current {
         return Rule::from_bits((cached >> 32) as u32);
     }
-    miss(return_address, entry, tag)
-}
-
-#[cold]
-fn miss(return_address: u64, entry: &AtomicU64, tag: u64) -> Rule {
-    let Some(object) = objects::find(return_address) else { return Rule::UNKNOWN };
-    crate::modules::sight(&object);
-    let row = cfi::row(&object, return_address.wrapping_sub(1));
-    let rule = row.map_or(Rule::UNKNOWN, |row| Rule::of(&row));
+    let Some(rule) = read(return_address) else { return Rule::UNKNOWN };
     entry.store(u64::from(rule.bits()) << 32 | tag, Relaxed);
     rule
 }
@@ -42,6 +43,15 @@ fn miss(return_address: u64, entry: &AtomicU64, tag: u64) -> Rule {
 #[inline]
 pub fn is_unloading() -> bool {
     UNLOADING.load(Acquire) != 0
+}
+
+/// The rule as the image says it.
+#[cold]
+fn read(return_address: u64) -> Option<Rule> {
+    let object = objects::find(return_address)?;
+    crate::modules::sight(&object);
+    let row = cfi::row(&object, return_address.wrapping_sub(1));
+    Some(row.map_or(Rule::UNKNOWN, |row| Rule::of(&row)))
 }
 
 /// Forgets every rule: an object was unloaded.
@@ -62,5 +72,54 @@ pub fn unloading<T>(unload: impl FnOnce() -> T) -> T {
 pub fn forked() {
     if UNLOADING.swap(0, SeqCst) > 0 {
         clear();
+    }
+}
+
+#[cfg(test)]
+mod concurrent {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    const ADDRESS: u64 = 0x40_1234;
+
+    /// One thread unloads an image while another runs code that has taken its place.
+    fn replaced(ask: impl FnOnce(&AtomicU32, &AtomicBool) + Send) {
+        let first = Rule::from_bits(8);
+        assert_eq!(find_or(ADDRESS, |_| Some(first)), first);
+        assert_eq!(find_or(ADDRESS, |_| panic!("it is cached")), first);
+        let (loaded, unloaded) = (AtomicU32::new(1), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| ask(&loaded, &unloaded));
+            unloading(|| {
+                // The image's destructors allocate.
+                assert_eq!(find_or(ADDRESS, |_| Some(first)), first);
+                loaded.store(2, Release);
+                clear();
+            });
+            unloaded.store(true, Relaxed);
+        });
+        clear();
+    }
+
+    #[test]
+    fn the_rule_of_an_unloaded_image_is_not_found_for_the_next() {
+        let second = Rule::from_bits(16);
+        let ask = |loaded: &AtomicU32| {
+            while loaded.load(Acquire) == 1 {
+                thread::yield_now();
+            }
+            for _ in 0..4 {
+                assert_eq!(find_or(ADDRESS, |_| Some(second)), second);
+            }
+        };
+        replaced(|loaded, _| ask(loaded));
+        // Later, but not because of any order that the two agree on.
+        replaced(|loaded, unloaded| {
+            while !unloaded.load(Relaxed) {
+                thread::yield_now();
+            }
+            ask(loaded);
+        });
     }
 }

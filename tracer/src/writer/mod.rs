@@ -22,6 +22,9 @@ mod source;
 mod stacks;
 mod threads;
 
+#[cfg(test)]
+mod concurrent;
+
 pub use output::Output;
 
 use crate::buffer::{FUTEX_WAIT, FUTEX_WAKE};

@@ -99,11 +99,6 @@ impl Machine {
         self.folder.is_empty()
     }
 
-    /// Whether its programs can execute others.
-    pub fn executes(&self) -> bool {
-        self.emulator.is_none()
-    }
-
     /// Whether nothing can be learned here of processes that make others, which is then said: QEMU aborts where the child of a
     /// fork creates a thread, counts threads of its own among the program's, and its programs cannot execute others.
     pub fn is_alone(&self) -> bool {

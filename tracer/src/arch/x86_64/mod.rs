@@ -3,4 +3,5 @@
 pub mod frame;
 pub mod hooks;
 pub mod step;
+#[cfg_attr(miri, path = "../interpreted.rs")]
 pub mod thread;
