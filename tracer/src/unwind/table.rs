@@ -276,8 +276,8 @@ mod tests {
 
     #[test]
     fn what_concurrent_threads_read_was_written_together() {
-        const CHANGES: u64 = if cfg!(miri) { 12 } else { 20_000 };
-        const NEIGHBOURS: u64 = if cfg!(miri) { 3 } else { 40 };
+        const CHANGES: u64 = if cfg!(miri) { 40 } else { 20_000 };
+        const NEIGHBOURS: u64 = if cfg!(miri) { 2 } else { 40 };
         static TABLE: Table = Table::new();
         let done = AtomicBool::new(false);
         std::thread::scope(|threads| {
