@@ -58,7 +58,7 @@ const RECORDERS: [&str; 5] = [
 ];
 
 /// Functions of other libraries that recorders may call, and why that is safe. None is a cancellation point.
-const IMPORTS: [(&str, &str); 14] = [
+const IMPORTS: [(&str, &str); 15] = [
     ("__errno_location", "an address in the thread's static TLS"),
     ("bcmp", "touches the bytes it is given"),
     ("memcmp", "touches the bytes it is given"),
@@ -69,6 +69,7 @@ const IMPORTS: [(&str, &str); 14] = [
     ("clock_gettime", "reads the clock, without a lock"),
     ("syscall", "futex wakes, the thread's number, whether a page is readable, a pause with lossless=on"),
     ("mmap", "a mapping for a buffer, a stream or the module list; no allocator is involved"),
+    ("getpid", "whether this is a child of `vfork`, where a thread waits for the writer"),
     ("prctl", "the thread's name, once a thread"),
     ("pthread_setspecific", "once a thread; what glibc may allocate for it is forwarded and not recorded"),
     ("sched_yield", "another thread is halfway through taking or giving a buffer"),
@@ -76,8 +77,9 @@ const IMPORTS: [(&str, &str); 14] = [
 ];
 
 /// Functions that are not followed, by a part of their names, and why.
-const NOT_FOLLOWED: [(&str, &str); 13] = [
+const NOT_FOLLOWED: [(&str, &str); 14] = [
     ("trace::start::prepare", "once in the process, before anything is recorded"),
+    ("trace::fork::resume", "once in a forked child, before anything is recorded in it"),
     ("core::panicking::", PANIC),
     ("core::slice::index::slice_index_fail", PANIC),
     ("core::option::unwrap_failed", PANIC),
@@ -139,6 +141,9 @@ fn unrecorded_calls_are_a_few_instructions() {
     let exported: BTreeSet<_> = include_str!("exported.txt").lines().collect();
     let mut listed: BTreeSet<_> = FAST_PATHS.map(|(name, _)| name).into();
     listed.extend(["malloc_usable_size", "pthread_create", "dlclose"]);
+    listed.extend([
+        "_exit", "_Exit", "execl", "execle", "execlp", "execv", "execve", "execvp", "execvpe", "fexecve",
+    ]);
     assert_eq!(listed, exported, "hooks");
 }
 
