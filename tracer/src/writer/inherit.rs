@@ -55,7 +55,7 @@ impl Writer {
         records.restart(records.time());
         records.push(&Record::Complete { time: fork.time });
         self.output.block(BlockKind::Records, records.time(), records.payload());
-        self.output.flush()
+        self.output.flush_beginning()
     }
 
     /// Reads the buffers that the parent's writer had not read: into the samples, or returned as events of a stream.

@@ -158,9 +158,25 @@ impl Output {
     /// # Errors
     /// From the system, or where the file is not at its path any more.
     pub fn flush(&mut self) -> io::Result<()> {
+        self.write(|work| safepoint::outside(work))
+    }
+
+    /// As [`flush`](Self::flush), but no fork comes in between: a child has to find the beginning of its parent's file, which
+    /// says what the parent itself was forked from.
+    ///
+    /// # Errors
+    /// As `flush`.
+    pub fn flush_beginning(&mut self) -> io::Result<()> {
+        self.write(|work| work())
+    }
+
+    fn write(
+        &mut self,
+        run: impl FnOnce(&mut dyn FnMut() -> io::Result<()>) -> io::Result<()>,
+    ) -> io::Result<()> {
         let whole_path = self.beside(&self.path);
         let Output { file, identity, pending, written, is_empty, .. } = self;
-        safepoint::outside(|| {
+        run(&mut || {
             let mut write = || {
                 if !file.as_ref().is_some_and(|file| identity_of(file).is_ok_and(|found| found == *identity))
                 {

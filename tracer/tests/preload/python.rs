@@ -13,7 +13,8 @@ fn python() -> Option<PathBuf> {
 fn workers_leave_complete_files(settings: &str) {
     const EPOCHS: usize = 3;
     const WORKERS: usize = 4;
-    if machine().is_alone() {
+    if !machine().runs_programs_of_this_system() {
+        eprintln!("skipped: the library is not for the programs of this system");
         return;
     }
     let Some(python) = python() else {
