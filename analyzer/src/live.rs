@@ -7,7 +7,7 @@
 use crate::blocks::{Block, Blocks, MAX_SIZE};
 use crate::estimate::{Estimate, Weight};
 use crate::stacks::Stack;
-use crate::stream::{Change, Origins};
+use crate::stream::{Birth, Change, Origin, Origins};
 use prof::{Nanos, ThreadIndex};
 use rustc_hash::FxHashMap;
 
@@ -72,35 +72,40 @@ impl Live {
         Live { cohorts: Cohorts::new(sinces.collect()), ..Live::default() }
     }
 
-    /// Applies the next change; returns the weight of what was born.
-    #[inline]
-    pub fn apply(&mut self, change: &Change, origins: &Origins) -> Option<Weight> {
-        let Some(birth) = change.birth else {
-            match self.blocks.remove(change.key) {
-                Some(block) => self.bytes -= weight(&block, origins).bytes,
-                None => self.forget(change),
+    /// Applies the next changes.
+    pub fn apply(&mut self, changes: &[Change], origins: &Origins) {
+        for change in changes {
+            match change.birth {
+                Some(birth) => self.bear(change, &birth, origins),
+                None => match self.blocks.remove(change.key) {
+                    Some(block) => self.bytes -= weight(block.size, block.origin, origins).bytes,
+                    None => self.forget(change),
+                },
             }
-            return None;
-        };
+        }
+    }
+
+    #[inline(always)]
+    fn bear(&mut self, change: &Change, birth: &Birth, origins: &Origins) {
         let cohort = self.cohorts.of(change.time);
         let block =
             Block { size: birth.size.min(MAX_SIZE), cohort, stack: birth.stack, origin: birth.origin };
-        let weight = weight(&block, origins);
+        let weight = weight(birth.size, birth.origin, origins);
         self.allocated.add(weight.bytes, weight.blocks);
         let dead = !self.orphans.is_empty()
             && self.orphans.remove(&change.key).is_some_and(|(death, stream)| {
                 death > change.time || death == change.time && stream != change.stream
             });
-        if !dead {
-            if let Some(old) = self.blocks.insert(change.key, block) {
-                self.replace(&old, origins);
-            }
-            self.bytes += weight.bytes;
-            if self.bytes > self.peak.bytes {
-                self.peak = Peak { time: change.time, bytes: self.bytes };
-            }
+        if dead {
+            return;
         }
-        Some(weight)
+        if let Some(old) = self.blocks.insert(change.key, block) {
+            self.replace(&old, origins);
+        }
+        self.bytes += weight.bytes;
+        if self.bytes > self.peak.bytes {
+            self.peak = Peak { time: change.time, bytes: self.bytes };
+        }
     }
 
     #[cold]
@@ -110,7 +115,7 @@ impl Live {
 
     #[cold]
     fn replace(&mut self, old: &Block, origins: &Origins) {
-        self.bytes -= weight(old, origins).bytes;
+        self.bytes -= weight(old.size, old.origin, origins).bytes;
         self.replaced += 1;
     }
 
@@ -173,9 +178,10 @@ impl Live {
     }
 }
 
+/// What a block of `size` bytes and an origin stands for.
 #[inline]
-fn weight(block: &Block, origins: &Origins) -> Weight {
-    Weight::of(block.size, origins.get(block.origin).1)
+pub fn weight(size: u64, origin: Origin, origins: &Origins) -> Weight {
+    Weight::of(size.min(MAX_SIZE), origins.get(origin).1)
 }
 
 /// Tells births apart by the instants that they are after.
@@ -227,7 +233,6 @@ impl Cohorts {
 mod tests {
     use super::*;
     use crate::stacks::Stacks;
-    use crate::stream::Birth;
     use prof::Generation;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -249,7 +254,7 @@ mod tests {
             }
             let birth = size.map(|size| Birth { size, stack: Stack::EMPTY, origin });
             let stream = if birth.is_some() { births } else { deaths };
-            live.apply(&Change { time: Nanos(time), key, birth, stream }, &origins);
+            live.apply(&[Change { time: Nanos(time), key, birth, stream }], &origins);
         }
         let sum: f64 = live.sums(Nanos(0), &origins).iter().map(|(_, sums)| sums.live.bytes.value).sum();
         assert_eq!(sum, live.bytes);
@@ -268,7 +273,7 @@ mod tests {
                 let stack = stacks.push(Stack::EMPTY, address, Generation(0));
                 let thread = ThreadIndex(thread);
                 let birth = Some(Birth { size, stack, origin: origins.intern(thread, 1) });
-                live.apply(&Change { time: Nanos(time), key: key as u64, birth, stream: 0 }, &origins);
+                live.apply(&[Change { time: Nanos(time), key: key as u64, birth, stream: 0 }], &origins);
                 let sums = model.entry((stack, thread)).or_default();
                 sums.live.add(size, 1);
                 if time > since {

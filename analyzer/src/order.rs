@@ -14,7 +14,7 @@
 //! address are then in order, and [`live`](crate::live) mends the opposite case.
 
 use crate::stacks::Stack;
-use crate::stream::{Birth, Change, Known, Origins, RECORDS, Stream};
+use crate::stream::{BATCH, Birth, Change, Known, Origins, RECORDS, Stream};
 use prof::read::What;
 use prof::{Damage, Generation, MAX_DEPTH, Nanos, NodeId, Record, StreamIndex, varint};
 use rustc_hash::FxHashMap;
@@ -41,6 +41,8 @@ pub struct Order {
     active: Vec<usize>,
     /// Empty buffers to use again.
     spare: Vec<Vec<u8>>,
+    /// Changes of several streams, in order, to be given together.
+    merged: Vec<Change>,
 }
 
 impl Order {
@@ -126,51 +128,90 @@ impl Order {
         Ok(())
     }
 
-    /// Gives `sink` every change before `limit`, in order; all of them where there is no limit.
+    /// Gives `sink` every change before `limit`, in order, some at a time; all of them where there is no limit.
     ///
     /// # Errors
     /// Where an event cannot be read; changes before it have been given.
     pub fn release(
         &mut self,
         limit: Option<Nanos>,
-        mut sink: impl FnMut(&Change, &Origins),
+        mut sink: impl FnMut(&[Change], &Origins),
+    ) -> Result<(), Damage> {
+        let result = self.merge(limit, &mut sink);
+        give(&mut self.merged, &self.known.origins, &mut sink);
+        let streams = &self.streams;
+        self.active.retain(|&at| streams.get(at).is_some_and(Stream::holds_any));
+        result
+    }
+
+    fn merge(
+        &mut self,
+        limit: Option<Nanos>,
+        sink: &mut impl FnMut(&[Change], &Origins),
     ) -> Result<(), Damage> {
         self.records.make_contiguous().sort_by_key(|change| (change.time, change.birth.is_some()));
-        let limit = limit.map_or(Rank::MAX, |limit| Rank::from(limit.0) << TIME_SHIFT);
+        let end = limit.map_or(Rank::MAX, |limit| Rank::from(limit.0) << TIME_SHIFT);
         let mut heads = BinaryHeap::new();
         heads.extend(self.records.front().map(|change| Reverse(rank(change))));
         for &at in &self.active {
             let Some(stream) = self.streams.get_mut(at) else { continue };
-            if stream.head.is_none() {
-                stream.advance(&mut self.known, &mut self.spare)?;
-            }
-            heads.extend(stream.head.as_ref().map(|change| Reverse(rank(change))));
+            stream.decode(limit, &mut self.known, &mut self.spare)?;
+            heads.extend(stream.ready().first().map(|change| Reverse(rank(change))));
         }
-        while let Some(Reverse(first)) = heads.pop().filter(|Reverse(first)| *first < limit) {
+        while let Some(Reverse(first)) = heads.pop().filter(|Reverse(first)| *first < end) {
             // The stream with the earliest change gives until another's is earlier.
-            let until = heads.peek().map_or(limit, |Reverse(next)| limit.min(*next));
+            let until = heads.peek().map_or(end, |Reverse(next)| end.min(*next));
             let at = stream_of(first);
-            let next = match self.streams.get_mut(at) {
-                Some(stream) => loop {
-                    match &stream.head {
-                        Some(change) if rank(change) < until => sink(change, &self.known.origins),
-                        head => break head.as_ref().map(rank),
-                    }
-                    stream.advance(&mut self.known, &mut self.spare)?;
-                },
-                None => loop {
-                    match self.records.front() {
-                        Some(change) if rank(change) < until => sink(change, &self.known.origins),
-                        head => break head.map(rank),
-                    }
-                    self.records.pop_front();
-                },
+            let next = loop {
+                let ready = match self.streams.get(at) {
+                    Some(stream) => stream.ready(),
+                    None => self.records.as_slices().0,
+                };
+                let count = count_before(ready, until);
+                let (run, rest) = ready.split_at_checked(count).unwrap_or((ready, &[]));
+                let next = rest.first().map(rank);
+                if count < LONG {
+                    self.merged.extend_from_slice(run);
+                } else {
+                    give(&mut self.merged, &self.known.origins, sink);
+                    sink(run, &self.known.origins);
+                }
+                match self.streams.get_mut(at) {
+                    Some(stream) => stream.take(count),
+                    None => drop(self.records.drain(..count)),
+                }
+                if next.is_some() || count == 0 {
+                    break next;
+                }
+                if let Some(stream) = self.streams.get_mut(at) {
+                    stream.decode(limit, &mut self.known, &mut self.spare)?;
+                }
             };
+            if self.merged.len() >= BATCH {
+                give(&mut self.merged, &self.known.origins, sink);
+            }
             heads.extend(next.map(Reverse));
         }
-        let streams = &self.streams;
-        self.active.retain(|&at| streams.get(at).is_some_and(Stream::holds_any));
         Ok(())
+    }
+}
+
+/// Runs as long as this are given as they are.
+const LONG: usize = BATCH / 4;
+
+fn give(merged: &mut Vec<Change>, origins: &Origins, sink: &mut impl FnMut(&[Change], &Origins)) {
+    if !merged.is_empty() {
+        sink(merged, origins);
+        merged.clear();
+    }
+}
+
+/// How many of a stream's next changes come before `until`.
+#[inline]
+fn count_before(ready: &[Change], until: Rank) -> usize {
+    match ready.last() {
+        Some(last) if rank(last) >= until => ready.iter().take_while(|change| rank(change) < until).count(),
+        _ => ready.len(),
     }
 }
 

@@ -7,8 +7,9 @@ use prof::{BlockKind, Reader, ThreadIndex};
 fn changes(file: &[u8]) -> Result<Vec<(u64, u64, Option<u64>)>, Damage> {
     let mut order = Order::default();
     let mut changes = Vec::new();
-    let mut sink = |change: &Change, _: &Origins| {
-        changes.push((change.time.0, change.key & !SAMPLE_KEY, change.birth.map(|birth| birth.size)));
+    let mut sink = |some: &[Change], _: &Origins| {
+        let size = |change: &Change| change.birth.map(|birth| birth.size);
+        changes.extend(some.iter().map(|change| (change.time.0, change.key & !SAMPLE_KEY, size(change))));
     };
     let mut reader = Reader::new(file).unwrap();
     while let Some(block) = reader.next_block().unwrap() {
@@ -109,7 +110,8 @@ fn frames_that_are_kept_belong_to_the_new_generation() {
     let block = reader.next_block().unwrap().unwrap();
     order.events(block.payload_offset, block.payload.to_vec()).unwrap();
     let mut stacks = Vec::new();
-    order.release(None, |change, _| stacks.extend(change.birth.map(|birth| birth.stack))).unwrap();
+    let births = |change: &Change| change.birth.map(|birth| birth.stack);
+    order.release(None, |changes, _| stacks.extend(changes.iter().filter_map(births))).unwrap();
     let leaf = |stack| order.known.stacks.path(stack).map(|(_, site)| order.known.stacks.place(site)).next();
     let svma = |place| match place {
         Some(crate::stacks::Place::Module(_, svma)) => svma,

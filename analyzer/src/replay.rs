@@ -1,7 +1,7 @@
 //! Runs a file's changes through the live set, and takes sums at the instants that were asked for.
 
 use crate::estimate::Estimate;
-use crate::live::{Allocated, Live, Peak, SumsByStack};
+use crate::live::{Allocated, Live, Peak, SumsByStack, weight};
 use crate::order::Order;
 use crate::past::Past;
 use crate::profile::{Profile, Survey, damage_of};
@@ -109,7 +109,9 @@ pub fn replay(profile: &Profile, survey: &Survey, plan: &Plan) -> Result<Replaye
         }
     };
     let damage = match damage {
-        None if !taker.is_done() => order.release(None, |change, origins| taker.apply(change, origins)).err(),
+        None if !taker.is_done() => {
+            order.release(None, |changes, origins| taker.apply(changes, origins)).err()
+        }
         damage => damage,
     };
     taker.finish(&order.known.origins);
@@ -138,7 +140,7 @@ fn take_in(
         let record = record.map_err(|bad| damage_of(bad, block.payload_offset))?;
         match record {
             Record::Complete { time } => {
-                order.release(Some(time), |change, origins| taker.apply(change, origins))?;
+                order.release(Some(time), |changes, origins| taker.apply(changes, origins))?;
                 taker.end_round(time, &order.known.origins);
                 if past.ends_at(time) {
                     taker.inherit(time);
@@ -204,20 +206,31 @@ impl<'a> Taker<'a> {
         self.folded.clear();
     }
 
-    /// Applies the next change.
-    #[inline]
-    pub(crate) fn apply(&mut self, change: &Change, origins: &Origins) {
-        if change.time >= self.next {
-            self.take_before(change.time, origins);
+    /// Applies the next changes.
+    pub(crate) fn apply(&mut self, mut changes: &[Change], origins: &Origins) {
+        while let Some(last) = changes.last() {
+            let count = match last.time < self.next {
+                true => changes.len(),
+                false => changes.partition_point(|change| change.time < self.next),
+            };
+            let (before, rest) = changes.split_at_checked(count).unwrap_or((changes, &[]));
+            self.add(before, origins);
+            let Some(first) = rest.first() else { return };
+            self.take_before(first.time, origins);
             if self.is_done() {
                 return;
             }
+            changes = rest;
         }
-        let weight = self.live.apply(change, origins);
-        if self.by_stack
-            && let (Some(weight), Some(birth)) = (weight, change.birth)
-        {
-            self.allocated_by_stack.entry(birth.stack).or_default().add(weight.bytes, weight.blocks);
+    }
+
+    fn add(&mut self, changes: &[Change], origins: &Origins) {
+        self.live.apply(changes, origins);
+        if self.by_stack {
+            for birth in changes.iter().filter_map(|change| change.birth) {
+                let weight = weight(birth.size, birth.origin, origins);
+                self.allocated_by_stack.entry(birth.stack).or_default().add(weight.bytes, weight.blocks);
+            }
         }
     }
 

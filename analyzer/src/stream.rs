@@ -110,13 +110,18 @@ pub struct Stream {
     /// What is being read, and what follows it.
     chunk: Chunk,
     chunks: VecDeque<Chunk>,
-    /// The next change, decoded.
-    pub head: Option<Change>,
-    /// The change after it: a realloc is two.
-    second: Option<Change>,
+    /// The changes that were decoded last.
+    ready: Vec<Change>,
+    /// How many of them were taken.
+    taken: usize,
+    /// What is wrong with the event after them.
+    damage: Option<Damage>,
     /// Of the last change; no later one is earlier.
     time: Nanos,
 }
+
+/// So many changes are decoded at a time: the processor's caches hold them easily.
+pub const BATCH: usize = 128;
 
 impl Stream {
     /// The stream of this number.
@@ -132,37 +137,90 @@ impl Stream {
     /// Whether changes may be left.
     pub fn holds_any(&self) -> bool {
         let is_read = self.chunk.at == self.chunk.bytes.len() && self.chunks.is_empty();
-        self.head.is_some() || self.second.is_some() || !is_read
+        !self.ready().is_empty() || !is_read
     }
 
-    /// Decodes up to the next change, which becomes the head; buffers that are read go to `spare`.
+    /// The next changes, as far as they are decoded.
+    #[inline]
+    pub fn ready(&self) -> &[Change] {
+        self.ready.get(self.taken..).unwrap_or(&[])
+    }
+
+    /// Passes over the first `count` of the next changes.
+    #[inline]
+    pub fn take(&mut self, count: usize) {
+        self.taken += count;
+    }
+
+    /// Decodes more changes where none is ready: up to a batch of them, and the first that is not before `limit` is the
+    /// last, since what follows may refer to records that are still to come. Buffers that are read go to `spare`.
     ///
     /// # Errors
-    /// Where an event cannot be read.
-    #[inline(always)]
-    pub fn advance(&mut self, known: &mut Known, spare: &mut Vec<Vec<u8>>) -> Result<(), Damage> {
-        self.head = self.second.take();
-        while self.head.is_none() {
-            let mut input = self.chunk.bytes.get(self.chunk.at..).unwrap_or(&[]);
-            let event = self.decoder.next(&mut input).map_err(|what| self.damage(what))?;
-            self.chunk.at = self.chunk.bytes.len() - input.len();
-            match event {
-                Some(Event::Alloc { key, stamp, size, kept, site }) => {
-                    let birth = Some(self.birth(size, kept, site, known)?);
-                    self.head = Some(self.change(stamp, key, birth));
-                }
-                Some(Event::Free { key, stamp }) => self.head = Some(self.change(stamp, key, None)),
-                Some(Event::Realloc { key, old_key, stamp, old_stamp, size, kept, site }) => {
-                    let birth = Some(self.birth(size, kept, site, known)?);
-                    self.head = Some(self.change(old_stamp, old_key, None));
-                    self.second = Some(self.change(stamp, key, birth));
-                }
-                Some(statement) => self.note(&statement, known),
-                None if self.next_chunk(spare) => {}
-                None => break,
+    /// Where the next event cannot be read.
+    pub fn decode(
+        &mut self,
+        limit: Option<Nanos>,
+        known: &mut Known,
+        spare: &mut Vec<Vec<u8>>,
+    ) -> Result<(), Damage> {
+        if !self.ready().is_empty() {
+            return Ok(());
+        }
+        self.ready.clear();
+        self.taken = 0;
+        let is_before = |time: Nanos| limit.is_none_or(|limit| time < limit);
+        while self.damage.is_none() && self.ready.len() < BATCH && is_before(self.time) {
+            self.damage = self.decode_chunk(limit, known).err();
+            if self.chunk.at == self.chunk.bytes.len() && !self.next_chunk(spare) {
+                break;
             }
         }
-        Ok(())
+        match self.damage {
+            Some(damage) if self.ready.is_empty() => Err(damage),
+            _ => Ok(()),
+        }
+    }
+
+    /// Decodes what there is in the present chunk, up to a batch or `limit`.
+    fn decode_chunk(&mut self, limit: Option<Nanos>, known: &mut Known) -> Result<(), Damage> {
+        let bytes = std::mem::take(&mut self.chunk.bytes);
+        let mut input = bytes.get(self.chunk.at..).unwrap_or(&[]);
+        let mut result = Ok(());
+        while self.ready.len() < BATCH {
+            let event = self.decoder.next(&mut input);
+            let at = bytes.len() - input.len();
+            let done = match event {
+                Ok(Some(Event::Alloc { key, stamp, size, kept, site })) => {
+                    self.birth(size, kept, site, known).map(|birth| self.change(stamp, key, Some(birth)))
+                }
+                Ok(Some(Event::Free { key, stamp })) => {
+                    self.change(stamp, key, None);
+                    Ok(())
+                }
+                Ok(Some(Event::Realloc { key, old_key, stamp, old_stamp, size, kept, site })) => {
+                    self.birth(size, kept, site, known).map(|birth| {
+                        self.change(old_stamp, old_key, None);
+                        self.change(stamp, key, Some(birth));
+                    })
+                }
+                Ok(Some(statement)) => {
+                    self.note(&statement, known);
+                    Ok(())
+                }
+                Ok(None) => break,
+                Err(what) => Err(what),
+            };
+            if let Err(what) = done {
+                result = Err(self.damage(what));
+                break;
+            }
+            self.chunk.at = at;
+            if limit.is_some_and(|limit| self.time >= limit) {
+                break;
+            }
+        }
+        self.chunk.bytes = bytes;
+        result
     }
 
     /// Goes on with the next chunk, where there is one.
@@ -202,14 +260,14 @@ impl Stream {
         }
     }
 
-    #[inline]
-    fn change(&mut self, time: Nanos, key: u64, birth: Option<Birth>) -> Change {
+    #[inline(always)]
+    fn change(&mut self, time: Nanos, key: u64, birth: Option<Birth>) {
         self.time = self.time.max(time);
-        Change { time: self.time, key, birth, stream: self.number }
+        self.ready.push(Change { time: self.time, key, birth, stream: self.number });
     }
 
     #[inline(always)]
-    fn birth(&mut self, size: u64, kept: usize, site: u16, known: &mut Known) -> Result<Birth, Damage> {
+    fn birth(&mut self, size: u64, kept: usize, site: u16, known: &mut Known) -> Result<Birth, &'static str> {
         self.stacks.truncate(kept);
         let from = self.stacks.last().copied().unwrap_or(Stack::EMPTY);
         match self.sites.get(usize::from(site)) {
@@ -230,9 +288,9 @@ impl Stream {
     }
 
     /// Finds what a site leads to.
-    fn follow(&mut self, from: Stack, number: u16, known: &mut Known) -> Result<(), Damage> {
+    fn follow(&mut self, from: Stack, number: u16, known: &mut Known) -> Result<(), &'static str> {
         if known.stacks.is_full() {
-            return Err(self.damage("more distinct stacks than an analysis can hold"));
+            return Err("more distinct stacks than an analysis can hold");
         }
         let at = usize::from(number);
         if self.sites.len() <= at {

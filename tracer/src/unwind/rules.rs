@@ -1,6 +1,7 @@
 //! The cache of rules by return address.
 
 use super::{cfi, objects};
+use crate::errno::Errno;
 use crate::arch::step::{Rule, place};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 
@@ -48,6 +49,7 @@ pub fn is_unloading() -> bool {
 /// The rule as the image says it.
 #[cold]
 fn read(return_address: u64) -> Option<Rule> {
+    let _errno = Errno::save();
     let object = objects::find(return_address)?;
     crate::modules::sight(&object);
     let row = cfi::row(&object, return_address.wrapping_sub(1));
