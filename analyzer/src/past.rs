@@ -97,7 +97,8 @@ fn read_parent(
                 Record::Thread { .. } => order.record(&record).map_err(|what| failed(&what))?,
                 Record::Fork { .. } => past.read(parent.path(), order, taker),
                 Record::Complete { time } => {
-                    let released = order.release(Some(time), |changes, origins| taker.apply(changes, origins));
+                    let released =
+                        order.release(Some(time), |changes, origins| taker.apply(changes, origins));
                     released.map_err(|damage| failed(&damage))?;
                     taker.end_round(time, &order.known.origins);
                     past.ends_at(time);

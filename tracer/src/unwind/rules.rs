@@ -1,8 +1,8 @@
 //! The cache of rules by return address.
 
 use super::{cfi, objects};
-use crate::errno::Errno;
 use crate::arch::step::{Rule, place};
+use crate::errno::Errno;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 
 /// Miri, which takes its time to clear the table, gets a small one.
