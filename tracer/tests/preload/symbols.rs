@@ -69,7 +69,8 @@ fn uses_little_static_tls() {
     assert_eq!(relocations.lines().filter(fixed).count(), 1, "{relocations}");
 }
 
-fn needed() -> Vec<String> {
+/// The libraries that the library under test asks for.
+pub fn needed() -> Vec<String> {
     let dynamic = tool("readelf", &["-d"]);
     let needed = dynamic.lines().filter(|line| line.contains("(NEEDED)"));
     needed.filter_map(|line| line.split(['[', ']']).nth(1)).map(str::to_owned).collect()
