@@ -5,7 +5,6 @@
 
 use crate::stacks::Stack;
 use crate::stream::Origin;
-use hashbrown::HashTable;
 
 /// A live block, without its key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,84 +22,255 @@ pub struct Block {
 /// The largest size that a block can have.
 pub const MAX_SIZE: u64 = (1 << 48) - 1;
 
+/// A block as it stands in the table.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     key: u64,
     /// The size, and above its 48 bits the cohort.
     size_and_cohort: u64,
     stack: Stack,
-    origin: Origin,
+    /// `None`: nothing was ever here.
+    origin: Option<Origin>,
 }
 
 const _: () = assert!(size_of::<Entry>() == 24);
 
 impl Entry {
+    const NONE: Entry = Entry { key: 0, size_and_cohort: 0, stack: Stack::EMPTY, origin: None };
+
     #[inline]
     fn new(key: u64, block: Block) -> Entry {
         let size_and_cohort = block.size.min(MAX_SIZE) | u64::from(block.cohort) << 48;
-        Entry { key, size_and_cohort, stack: block.stack, origin: block.origin }
+        Entry { key, size_and_cohort, stack: block.stack, origin: Some(block.origin) }
     }
 
     #[inline]
-    fn block(&self) -> Block {
-        Block {
+    fn block(&self) -> Option<Block> {
+        Some(Block {
             size: self.size_and_cohort & MAX_SIZE,
             cohort: (self.size_and_cohort >> 48) as u16,
             stack: self.stack,
-            origin: self.origin,
+            origin: self.origin?,
+        })
+    }
+}
+
+/// Entries of a bucket.
+const ENTRIES: usize = 7;
+
+/// Which of a bucket's entries there are. Byte i is 0 where entry i is none, and else of its key's hash. The topmost byte
+/// counts the blocks that belong here, or further in front, and found this bucket full; once it is 255 it stays. Such a
+/// block goes to the next bucket: so a search ends where the count is 0, and nothing has to stand where a block was
+/// removed.
+#[derive(Clone, Copy, Default, Debug)]
+struct Tags(u64);
+
+impl Tags {
+    /// Marks the tags that are equal to `tag`: the first of them for certain, after it perhaps others.
+    #[inline(always)]
+    fn equal(self, tag: u64) -> u64 {
+        const ONES: u64 = 0x0101_0101_0101_0101;
+        const MARKS: u64 = 0x0080_8080_8080_8080;
+        let word = self.0 ^ tag * ONES;
+        word.wrapping_sub(ONES) & !word & MARKS
+    }
+
+    #[inline(always)]
+    fn set(&mut self, at: usize, tag: u64) {
+        self.0 = self.0 & !(0xff << (8 * at)) | tag << (8 * at);
+    }
+
+    /// How many found the bucket full.
+    #[inline(always)]
+    fn passed(self) -> u64 {
+        self.0 >> 56
+    }
+
+    #[cold]
+    fn pass(&mut self) {
+        if self.passed() < 255 {
+            self.0 += 1 << 56;
+        }
+    }
+
+    #[cold]
+    fn forget(&mut self) {
+        if self.passed() < 255 {
+            self.0 -= 1 << 56;
         }
     }
 }
 
-/// Spreads a key over 64 bits; the table takes its place from the low and its tag from the high ones.
-#[inline]
-fn hash(key: u64) -> u64 {
-    let product = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    product ^ (product >> 32)
+/// The first entry that is marked.
+#[inline(always)]
+fn first(marks: u64) -> usize {
+    marks.trailing_zeros() as usize / 8
 }
 
 /// Live blocks by key.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Blocks {
-    table: HashTable<Entry>,
+    /// Of each bucket.
+    tags: Vec<Tags>,
+    /// Of each bucket.
+    entries: Vec<[Entry; ENTRIES]>,
+    len: usize,
+    /// The table grows when there are more.
+    most: usize,
+}
+
+impl Default for Blocks {
+    fn default() -> Self {
+        Blocks::of(LEAST)
+    }
+}
+
+/// Buckets of the smallest table.
+const LEAST: usize = 8;
+
+/// Where a key belongs.
+#[derive(Clone, Copy)]
+struct Home {
+    bucket: usize,
+    /// Not 0.
+    tag: u64,
+}
+
+/// Where an entry is, or could be.
+#[derive(Clone, Copy)]
+struct Place {
+    bucket: usize,
+    at: usize,
 }
 
 impl Blocks {
+    fn of(buckets: usize) -> Blocks {
+        Blocks {
+            tags: vec![Tags::default(); buckets],
+            entries: vec![[Entry::NONE; ENTRIES]; buckets],
+            len: 0,
+            most: buckets * ENTRIES / 3 * 2,
+        }
+    }
+
+    #[inline(always)]
+    fn home(&self, key: u64) -> Home {
+        let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // The hash as a fraction of 2^64, times the number of buckets.
+        let bucket = (u128::from(hash) * self.tags.len() as u128 >> 64) as usize;
+        Home { bucket, tag: hash >> 24 & 0x7f | 0x80 }
+    }
+
+    #[inline(always)]
+    fn after(&self, bucket: usize) -> usize {
+        if bucket + 1 < self.tags.len() { bucket + 1 } else { 0 }
+    }
+
+    #[inline(always)]
+    fn find(&self, key: u64, home: Home) -> Option<Place> {
+        let mut bucket = home.bucket;
+        loop {
+            let tags = *self.tags.get(bucket)?;
+            let entries = self.entries.get(bucket)?;
+            let mut equal = tags.equal(home.tag);
+            while equal != 0 {
+                let at = first(equal);
+                if entries.get(at).is_some_and(|entry| entry.key == key) {
+                    return Some(Place { bucket, at });
+                }
+                equal &= equal - 1;
+            }
+            if tags.passed() == 0 {
+                return None;
+            }
+            bucket = self.after(bucket);
+        }
+    }
+
+    #[inline(always)]
+    fn entry(&mut self, place: Place) -> Option<&mut Entry> {
+        self.entries.get_mut(place.bucket)?.get_mut(place.at)
+    }
+
     /// Adds a block; returns the one that had the key before.
     #[inline]
     pub fn insert(&mut self, key: u64, block: Block) -> Option<Block> {
-        let hash_of = |entry: &Entry| hash(entry.key);
-        match self.table.entry(hash(key), |entry| entry.key == key, hash_of) {
-            hashbrown::hash_table::Entry::Occupied(mut old) => {
-                Some(std::mem::replace(old.get_mut(), Entry::new(key, block)).block())
-            }
-            hashbrown::hash_table::Entry::Vacant(place) => {
-                place.insert(Entry::new(key, block));
+        let home = self.home(key);
+        let entry = Entry::new(key, block);
+        match self.find(key, home) {
+            Some(place) => std::mem::replace(self.entry(place)?, entry).block(),
+            None => {
+                self.add(home, entry);
                 None
             }
+        }
+    }
+
+    /// Adds a block whose key is not there.
+    #[inline(always)]
+    fn add(&mut self, home: Home, entry: Entry) {
+        let mut bucket = home.bucket;
+        while let (Some(tags), Some(entries)) = (self.tags.get_mut(bucket), self.entries.get_mut(bucket)) {
+            let at = first(tags.equal(0));
+            if let Some(place) = entries.get_mut(at) {
+                tags.set(at, home.tag);
+                *place = entry;
+                break;
+            }
+            tags.pass();
+            bucket = self.after(bucket);
+        }
+        self.len += 1;
+        if self.len > self.most {
+            self.grow();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self) {
+        let buckets = self.tags.len();
+        let old = std::mem::replace(self, Blocks::of(buckets + buckets / 2));
+        for entry in old.all() {
+            self.add(self.home(entry.key), *entry);
         }
     }
 
     /// Takes a block out.
     #[inline]
     pub fn remove(&mut self, key: u64) -> Option<Block> {
-        let found = self.table.find_entry(hash(key), |entry| entry.key == key).ok()?;
-        Some(found.remove().0.block())
+        let home = self.home(key);
+        let place = self.find(key, home)?;
+        let mut passed = home.bucket;
+        while passed != place.bucket {
+            self.tags.get_mut(passed)?.forget();
+            passed = self.after(passed);
+        }
+        self.tags.get_mut(place.bucket)?.set(place.at, 0);
+        self.len -= 1;
+        self.entry(place)?.block()
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.table.len()
+        self.len
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.len == 0
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Entry> {
+        self.tags.iter().zip(&self.entries).flat_map(|(tags, entries)| {
+            let all = entries.iter().zip(tags.0.to_le_bytes());
+            all.filter(|(_, tag)| *tag != 0).map(|(entry, _)| entry)
+        })
     }
 
     /// All, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = Block> {
-        self.table.iter().map(Entry::block)
+        self.all().filter_map(Entry::block)
     }
 }
 
@@ -135,5 +305,23 @@ mod tests {
             };
             prop_assert_eq!(sorted(&mut blocks.iter()), sorted(&mut model.values().copied()));
         }
+    }
+
+    #[test]
+    fn keys_of_one_bucket_are_found_and_leave_nothing_behind() {
+        let origin = Origins::default().intern(ThreadIndex(0), 1);
+        let block = |key| Block { size: key, cohort: 0, stack: Stack::EMPTY, origin };
+        // Their hashes are 1, 2, 3, …: more of them pass the first bucket than its count can say.
+        let keys: Vec<u64> = (1..=2000).map(|hash: u64| hash.wrapping_mul(0xf1de_83e1_9937_733d)).collect();
+        let mut blocks = Blocks::default();
+        for (at, key) in keys.iter().enumerate() {
+            assert_eq!(blocks.home(*key).bucket, 0);
+            assert_eq!(blocks.insert(*key, block(at as u64)), None);
+        }
+        for (at, key) in keys.iter().enumerate() {
+            assert_eq!(blocks.remove(*key), Some(block(at as u64)));
+            assert_eq!(blocks.remove(*key), None);
+        }
+        assert!(blocks.is_empty() && blocks.iter().next().is_none());
     }
 }
