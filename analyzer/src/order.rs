@@ -19,7 +19,8 @@ use prof::read::What;
 use prof::{Damage, Generation, MAX_DEPTH, Nanos, NodeId, Record, StreamIndex, varint};
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::binary_heap::{BinaryHeap, PeekMut};
+use std::collections::VecDeque;
 
 /// Samples are numbered and blocks have addresses: this keeps their keys apart.
 const SAMPLE_KEY: u64 = 1 << 63;
@@ -158,9 +159,10 @@ impl Order {
             stream.decode(limit, &mut self.known, &mut self.spare)?;
             heads.extend(stream.ready().first().map(|change| Reverse(rank(change))));
         }
-        while let Some(Reverse(first)) = heads.pop().filter(|Reverse(first)| *first < end) {
-            // The stream with the earliest change gives until another's is earlier.
-            let until = heads.peek().map_or(end, |Reverse(next)| end.min(*next));
+        while let Some(&Reverse(first)) = heads.peek().filter(|Reverse(first)| *first < end) {
+            // The stream with the earliest change gives until another's is earlier: of a heap the second or the third.
+            let others = heads.as_slice().iter().skip(1).take(2);
+            let until = others.fold(end, |until, Reverse(other)| until.min(*other));
             let at = stream_of(first);
             let next = loop {
                 let ready = match self.streams.get(at) {
@@ -190,7 +192,12 @@ impl Order {
             if self.merged.len() >= BATCH {
                 give(&mut self.merged, &self.known.origins, sink);
             }
-            heads.extend(next.map(Reverse));
+            if let Some(mut first) = heads.peek_mut() {
+                match next {
+                    Some(next) => *first = Reverse(next),
+                    None => drop(PeekMut::pop(first)),
+                }
+            }
         }
         Ok(())
     }
