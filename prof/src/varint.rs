@@ -48,7 +48,10 @@ pub fn take_long(input: &mut &[u8]) -> Option<u64> {
     let word = input.first_chunk::<8>().map_or(CONTINUES, |bytes| u64::from_le_bytes(*bytes));
     let ends = !word & CONTINUES;
     if ends == 0 {
-        return take_bytewise(input);
+        // By value, so that where the input starts need not be kept in memory.
+        let (value, rest) = take_bytewise(input)?;
+        *input = rest;
+        return Some(value);
     }
     // Of the last byte the topmost bit: all below it is the value, in groups of seven bits.
     let topmost = ends & ends.wrapping_neg();
@@ -60,9 +63,9 @@ pub fn take_long(input: &mut &[u8]) -> Option<u64> {
     Some(value)
 }
 
-/// As [`take`], byte by byte: near the end of the input, and for more than eight bytes.
+/// As [`take`], byte by byte, with what follows: near the end of the input, and for more than eight bytes.
 #[cold]
-fn take_bytewise(input: &mut &[u8]) -> Option<u64> {
+fn take_bytewise(input: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0u64;
     for (i, &byte) in input.iter().enumerate().take(MAX_LEN) {
         let bits = u64::from(byte & 0x7f);
@@ -71,8 +74,7 @@ fn take_bytewise(input: &mut &[u8]) -> Option<u64> {
         }
         value |= bits << (7 * i);
         if byte & 0x80 == 0 {
-            *input = &input[i + 1..];
-            return Some(value);
+            return Some((value, &input[i + 1..]));
         }
     }
     None
@@ -115,8 +117,9 @@ mod tests {
                 let mut input = &bytes[..];
                 take(&mut input).map(|value| (value, input.len()))
             };
-            prop_assert_eq!(taken(take), taken(take_bytewise));
-            prop_assert_eq!(taken(take_long), taken(take_bytewise));
+            let bytewise = take_bytewise(&bytes).map(|(value, rest)| (value, rest.len()));
+            prop_assert_eq!(taken(take), bytewise);
+            prop_assert_eq!(taken(take_long), bytewise);
         }
     }
 

@@ -90,7 +90,13 @@ impl EventDecoder {
                 site: b.site,
             }),
             _ if tag > THREAD_END => return Err("unknown event kind"),
-            _ => self.other(tag, input),
+            _ => {
+                // A copy, so that where the input starts need not be kept in memory for the others.
+                let mut rest = *input;
+                let event = self.other(tag, &mut rest);
+                *input = rest;
+                event
+            }
         };
         event.map(Some).ok_or("malformed event")
     }
