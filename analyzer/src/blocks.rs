@@ -71,7 +71,7 @@ impl Tags {
     fn equal(self, tag: u64) -> u64 {
         const ONES: u64 = 0x0101_0101_0101_0101;
         const MARKS: u64 = 0x0080_8080_8080_8080;
-        let word = self.0 ^ tag * ONES;
+        let word = self.0 ^ (tag * ONES);
         word.wrapping_sub(ONES) & !word & MARKS
     }
 
@@ -157,7 +157,7 @@ impl Blocks {
     fn home(&self, key: u64) -> Home {
         let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         // The hash as a fraction of 2^64, times the number of buckets.
-        let bucket = (u128::from(hash) * self.tags.len() as u128 >> 64) as usize;
+        let bucket = ((u128::from(hash) * self.tags.len() as u128) >> 64) as usize;
         Home { bucket, tag: hash >> 24 & 0x7f | 0x80 }
     }
 

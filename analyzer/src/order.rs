@@ -19,8 +19,8 @@ use prof::read::What;
 use prof::{Damage, Generation, MAX_DEPTH, Nanos, NodeId, Record, StreamIndex, varint};
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
-use std::collections::binary_heap::{BinaryHeap, PeekMut};
 use std::collections::VecDeque;
+use std::collections::binary_heap::{BinaryHeap, PeekMut};
 
 /// Samples are numbered and blocks have addresses: this keeps their keys apart.
 const SAMPLE_KEY: u64 = 1 << 63;
