@@ -348,7 +348,7 @@ impl Survey {
             }
             Record::Thread { thread, tid, start, name } => self.threads.note(thread, tid, start, name),
             Record::ThreadEnd { thread, time } => self.threads.end(thread, time),
-            Record::Generation(_) => {}
+            Record::Generation(_) | Record::Vitals { .. } | Record::Arena { .. } | Record::Held { .. } => {}
             Record::Node { .. } => self.records.nodes += 1,
             Record::Sample { .. } => self.records.samples += 1,
             Record::Freed { .. } => self.records.freed += 1,

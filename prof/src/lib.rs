@@ -28,7 +28,7 @@ pub use event::{Event, EventDecoder, EventEncoder};
 pub use header::{Header, RunId};
 pub use ids::{Generation, ModuleId, Nanos, NodeId, StreamIndex, ThreadIndex};
 pub use read::{Block, Damage, ReadError, Reader};
-pub use record::{Identity, Lost, Record, RecordWriter, Records};
+pub use record::{Identity, Lost, Record, RecordWriter, Records, Resource, Vital};
 
 /// A stack's depth limit in frames; what lies further out is represented by [`TRUNCATED`].
 pub const MAX_DEPTH: usize = 1024;

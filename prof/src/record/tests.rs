@@ -57,6 +57,24 @@ fn record() -> impl Strategy<Value = Record<'static>> {
         (time.clone(), text.clone()).prop_map(|(time, name)| Record::Mark { time, name }),
         (time.clone(), any::<RunId>(), text.clone(), any::<u64>())
             .prop_map(|(time, run, path, bytes)| Record::Fork { time, run, path, bytes }),
+        (time.clone(), prop::collection::vec((0..Vital::ALL.len(), any::<u64>()), 0..9)).prop_map(
+            |(time, values)| Record::Vitals {
+                time,
+                values: values.into_iter().map(|(vital, value)| (Vital::ALL[vital], value)).collect(),
+            }
+        ),
+        (time.clone(), any::<u32>(), any::<[u64; 2]>())
+            .prop_map(|(time, arena, [system, free])| Record::Arena { time, arena, system, free }),
+        (0..2usize, any::<u32>(), time.clone(), any::<[u64; 3]>()).prop_map(
+            |(resource, node, time, [acquired, released, bytes])| Record::Held {
+                resource: Resource::ALL[resource],
+                node: NodeId(node),
+                time,
+                acquired,
+                released,
+                bytes
+            }
+        ),
         time.prop_map(|time| Record::Complete { time }),
         text.prop_map(|reason| Record::End { reason }),
     ]
@@ -86,4 +104,11 @@ fn an_unknown_kind_is_named_with_its_place() {
     payload.extend_from_slice(&[0x7e, 0, 0]);
     let last = Records::new(TIME, &payload).last();
     assert_eq!(last, Some(Err(BadRecord { at: 2, unknown_kind: Some(0x7e) })));
+}
+
+#[test]
+fn a_vital_of_a_later_version_is_passed_over() {
+    let payload = [VITALS, 0, 2, 100, 7, 13, 42];
+    let records: Vec<_> = Records::new(TIME, &payload).collect();
+    assert_eq!(records, [Ok(Record::Vitals { time: TIME, values: vec![(Vital::Threads, 42)] })]);
 }
