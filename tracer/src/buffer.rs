@@ -99,16 +99,11 @@ impl BufferRef {
         (self.get().stream.load(Relaxed), self.get().sequence.load(Relaxed))
     }
 
-    /// How many bytes are left.
-    #[inline]
-    pub fn room(self) -> usize {
-        CAPACITY.saturating_sub(self.get().committed.load(Relaxed) as usize)
-    }
-
     /// The bytes behind the committed ones.
     ///
     /// # Safety
     /// The caller is the thread whose current buffer this is, and has no other such slice.
+    #[inline(always)]
     pub unsafe fn free_mut<'a>(self) -> &'a mut [u8] {
         let committed = self.get().committed.load(Relaxed) as usize;
         let start = self.get().bytes.get().cast::<u8>();

@@ -8,8 +8,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 static BEGIN: AtomicU64 = AtomicU64::new(0);
 
-/// Counts the writer's flushes.
+/// Counts the writer's flushes, in its lower bits.
 static ROUNDS: AtomicU32 = AtomicU32::new(0);
+
+/// Set in the count where each event has to have a stamp of its own.
+const EACH: u32 = 1 << 31;
 
 fn read(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -51,7 +54,8 @@ pub fn sleep(time: Nanos) {
     }
 }
 
-/// Changes with every flush: a stamp that was taken in another round is out of date.
+/// Changes with every flush, and when each event has to be stamped from then on: a stamp that was taken in another round
+/// is out of date.
 #[inline]
 pub fn round() -> u32 {
     ROUNDS.load(Relaxed)
@@ -59,5 +63,21 @@ pub fn round() -> u32 {
 
 /// A flush begins.
 pub fn begin_round() {
-    ROUNDS.fetch_add(1, Relaxed);
+    // Only the writer does this, and the bit is not to be carried into.
+    let _ = ROUNDS.fetch_update(Relaxed, Relaxed, |round| Some(round & EACH | round.wrapping_add(1) & !EACH));
+}
+
+/// From now on each event is stamped.
+pub fn stamp_each() {
+    ROUNDS.fetch_or(EACH, Relaxed);
+}
+
+/// Whether each event is stamped in a round.
+pub fn stamps_each(round: u32) -> bool {
+    round & EACH != 0
+}
+
+/// In a forked child, where one thread is left.
+pub fn forked() {
+    ROUNDS.fetch_and(!EACH, Relaxed);
 }

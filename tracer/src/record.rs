@@ -60,9 +60,9 @@ pub extern "C" fn alloc(block: *mut c_void, size: usize, caller: Caller) -> *mut
     if !block.is_null() {
         let born = Born { block: block as u64, size: size as u64, caller };
         if phase::is_every() {
-            record(local(), |local| birth(local, &born, None));
+            record(local(), |local| birth(local, born, None));
         } else {
-            maybe_sample(&born);
+            maybe_sample(born);
         }
     }
     block
@@ -70,13 +70,13 @@ pub extern "C" fn alloc(block: *mut c_void, size: usize, caller: Caller) -> *mut
 
 /// As [`birth`], where that is not the first thing to be quick.
 #[inline(never)]
-fn birth_elsewhere(local: &Local, born: &Born, died: Option<(u64, Nanos)>) {
+fn birth_elsewhere(local: &Local, born: Born, died: Option<(u64, Nanos)>) {
     birth(local, born, died);
 }
 
 /// Counts a block down, and takes it for a sample where that is due.
 #[inline(never)]
-fn maybe_sample(born: &Born) {
+fn maybe_sample(born: Born) {
     record(local(), |local| {
         if let Some(interval) = due(local, born.size) {
             record_as(local, born, interval, None);
@@ -85,7 +85,7 @@ fn maybe_sample(born: &Born) {
 }
 
 /// Records a birth at the interval that was in force.
-fn record_as(local: &Local, born: &Born, interval: u64, died: Option<(u64, Nanos)>) {
+fn record_as(local: &Local, born: Born, interval: u64, died: Option<(u64, Nanos)>) {
     match interval {
         EVERY => birth_elsewhere(local, born, died),
         _ => sample(local, born, interval),
@@ -114,16 +114,23 @@ pub extern "C" fn free(block: *mut c_void) -> u32 {
     if early::owns(block) {
         return 1;
     }
-    if block.is_null() || phase::now() != Phase::Tracing {
+    if block.is_null() {
         return 0;
     }
-    let local = local();
-    if phase::interval() == EVERY {
-        record(local, |local| death(local, block as u64, None));
-    } else if let Some(sample) = take_sample(block as u64) {
-        record(local, |local| death(local, sample, Some(clock::now())));
+    if phase::is_every() {
+        record(local(), |local| death(local, block as u64, None));
+    } else if phase::now() == Phase::Tracing {
+        maybe_take_sample(block as u64);
     }
     0
+}
+
+/// Where the block is a sample's, records its death.
+#[inline(never)]
+fn maybe_take_sample(block: u64) {
+    if let Some(sample) = take_sample(block) {
+        record(local(), |local| death(local, sample, Some(clock::now())));
+    }
 }
 
 /// Before `realloc`: 0, [`EARLY_BLOCK`], or a token for [`realloc`]: where every allocation is recorded the stamp, else
@@ -163,14 +170,14 @@ pub extern "C" fn realloc(
         let due = if new.is_null() { None } else { due(local, born.size) };
         match (known, every, due) {
             (true, true, Some(interval)) => {
-                record_as(local, &born, interval, Some((old as u64, Nanos(token - FIRST_TOKEN))));
+                record_as(local, born, interval, Some((old as u64, Nanos(token - FIRST_TOKEN))));
             }
             (true, true, None) => death(local, old as u64, Some(Nanos(token - FIRST_TOKEN))),
             (true, false, _) => death(local, token, Some(clock::now())),
             (false, ..) => {}
         }
         if let (Some(interval), false) = (due, known && every) {
-            record_as(local, &born, interval, None);
+            record_as(local, born, interval, None);
         }
     });
     new
@@ -280,67 +287,82 @@ fn stream_of(local: &Local) -> Option<(&'static Stream, &'static mut Own)> {
 /// Records a block's birth, and in the same event another block's death. The block has not been returned to the program
 /// yet, so nobody can free it meanwhile.
 #[inline(always)]
-fn birth(local: &Local, born: &Born, died: Option<(u64, Nanos)>) {
+fn birth(local: &Local, born: Born, died: Option<(u64, Nanos)>) {
     let Some((stream, own)) = stream_of(local) else { return };
-    let generation = unwind(local, born, own);
+    if !unwind(local, born, stream, own, EVERY) {
+        return stream.lose(Lost::BackPressure);
+    }
     let stamp = if died.is_some() { clock::now() } else { own.stamp() };
-    let said = Said { key: born.block, stamp, interval: EVERY, generation };
-    if !append(stream, own, born, said, died) {
+    if !append(stream, own, born, born.block, stamp, died) {
         stream.lose(Lost::BackPressure);
     }
 }
 
 /// Records a block's birth as a sample's.
 #[inline(never)]
-fn sample(local: &Local, born: &Born, interval: u64) {
+fn sample(local: &Local, born: Born, interval: u64) {
     let Some((stream, own)) = stream_of(local) else { return };
     let stamp = clock::now();
     let sample = SAMPLES.fetch_add(1, Relaxed);
     if !enter_sample(born.block, sample) {
         return stream.lose(Lost::TableFull);
     }
-    let generation = unwind(local, born, own);
-    if !append(stream, own, born, Said { key: sample, stamp, interval, generation }, None) {
+    if !unwind(local, born, stream, own, interval) || !append(stream, own, born, sample, stamp, None) {
         stream.lose(Lost::BackPressure);
         take_sample(born.block);
     }
     stream.spend(Nanos(clock::now().0.saturating_sub(stamp.0)));
 }
 
-/// What an event says of a birth beside the block and its stack.
-struct Said {
+/// Appends a birth at the trail's stack. False: there is no empty buffer.
+#[inline(always)]
+fn append(
+    stream: &Stream,
+    own: &mut Own,
+    born: Born,
     key: u64,
     stamp: Nanos,
-    interval: u64,
-    generation: u32,
+    died: Option<(u64, Nanos)>,
+) -> bool {
+    loop {
+        let Some((buffer, out)) = stream.room_for_event(own) else { return false };
+        let pushed = own.trail.addresses(own.said);
+        let birth = Birth { key, stamp, size: born.size, kept: own.said, pushed };
+        let len = match died {
+            Some((old_key, old_stamp)) => own.encoder.realloc(out, old_key, old_stamp, &birth),
+            None => own.encoder.alloc(out, &birth),
+        };
+        if let Some(len) = len {
+            own.said = own.trail.depth();
+            buffer.commit(len);
+            return true;
+        }
+        if !define(stream, own) {
+            return false;
+        }
+    }
 }
 
-/// Appends a birth at the trail's stack.
-#[inline(always)]
-fn append(stream: &Stream, own: &mut Own, born: &Born, said: Said, died: Option<(u64, Nanos)>) -> bool {
-    let Said { key, stamp, interval, generation } = said;
-    if (own.stated != u64::from(generation) + 1 || own.interval != interval)
-        && !state(stream, own, interval, generation)
-    {
-        return false;
-    }
+/// Defines the site of the trail's stack in the stream. False: there is no empty buffer.
+#[cold]
+#[inline(never)]
+fn define(stream: &Stream, own: &mut Own) -> bool {
+    // What a definition says is its way from stack to stack: the rest of the birth does not matter.
     let bytes = LONGEST + ADDRESS * own.trail.addresses(own.said).len();
     let Some((buffer, out)) = stream.room(own, bytes) else { return false };
     let pushed = own.trail.addresses(own.said);
-    let birth = Birth { key, stamp, size: born.size, kept: own.said, pushed };
-    let len = match died {
-        Some((old_key, old_stamp)) => own.encoder.realloc(out, old_key, old_stamp, birth),
-        None => own.encoder.alloc(out, birth),
-    };
-    own.said = own.trail.depth();
+    let birth = Birth { key: 0, stamp: Nanos(0), size: 0, kept: own.said, pushed };
+    let len = own.encoder.define(out, &birth);
     buffer.commit(len.unwrap_or(0));
     len.is_some()
 }
 
-/// States thread, interval and generation in the stream, as far as they have changed. False: there is no empty buffer.
+/// States thread, interval and generation in the stream, as far as they have changed; the trail is to be walked anew.
+/// False: there is no empty buffer.
 #[cold]
 #[inline(never)]
-fn state(stream: &Stream, own: &mut Own, interval: u64, generation: u32) -> bool {
+fn settle(stream: &Stream, own: &mut Own, interval: u64, generation: u32) -> bool {
+    own.trail.clear();
     if own.stated == 0 && !stream.introduce(own) {
         return false;
     }
@@ -350,13 +372,17 @@ fn state(stream: &Stream, own: &mut Own, interval: u64, generation: u32) -> bool
         }
         own.interval = interval;
     }
-    if own.stated != u64::from(generation) + 1 {
+    let stated = u64::from(generation) + 1;
+    if own.stated != stated {
         if !stream.append(own, |encoder, out| encoder.generation(out, Generation(generation))) {
             return false;
         }
-        own.stated = u64::from(generation) + 1;
+        own.stated = stated;
         own.said = 0;
     }
+    // An address means the same as now if nothing is unloaded meanwhile, and nothing is being unloaded: of that the
+    // generation tells only when it is done.
+    own.settled = if rules::is_unloading() { 0 } else { stated };
     true
 }
 
@@ -364,28 +390,25 @@ fn state(stream: &Stream, own: &mut Own, interval: u64, generation: u32) -> bool
 #[inline(always)]
 fn death(local: &Local, key: u64, stamp: Option<Nanos>) {
     let Some((stream, own)) = stream_of(local) else { return };
-    let is_stated = own.stated != 0 || begin(stream, own);
+    if own.stated == 0 && !settle(stream, own, phase::interval(), modules::generation()) {
+        return stream.lose(Lost::BackPressure);
+    }
     let stamp = stamp.unwrap_or_else(|| own.stamp());
-    match stream.room(own, LONGEST) {
-        Some((buffer, out)) if is_stated => buffer.commit(own.encoder.free(out, key, stamp).unwrap_or(0)),
-        _ => stream.lose(Lost::BackPressure),
+    match stream.room_for_event(own) {
+        Some((buffer, out)) => buffer.commit(own.encoder.free(out, key, stamp)),
+        None => stream.lose(Lost::BackPressure),
     }
 }
 
-/// As [`state`], where a stream's first event is a death.
-#[cold]
-#[inline(never)]
-fn begin(stream: &Stream, own: &mut Own) -> bool {
-    forget(own);
-    state(stream, own, phase::interval(), modules::generation())
-}
-
-/// Makes the trail the caller's stack. Returns the generation of the module map that it is of.
+/// Makes the trail the caller's stack, in a stream that says what is needed to understand it. False: there is no empty
+/// buffer.
 #[inline(always)]
-fn unwind(local: &Local, born: &Born, own: &mut Own) -> u32 {
+fn unwind(local: &Local, born: Born, stream: &Stream, own: &mut Own, interval: u64) -> bool {
     let generation = modules::generation();
-    if own.stated != u64::from(generation) + 1 || own.unsettled || rules::is_unloading() {
-        forget(own);
+    if (own.settled != u64::from(generation) + 1 || own.interval != interval || rules::is_unloading())
+        && !settle(stream, own, interval, generation)
+    {
+        return false;
     }
     let kept = match born.caller.registers(local) {
         Some(at) => own.trail.capture(at, local),
@@ -393,30 +416,23 @@ fn unwind(local: &Local, born: &Born, own: &mut Own) -> u32 {
     };
     own.said = own.said.min(kept);
     // Unwinding may find that the module map has changed.
-    if generation == modules::generation() { generation } else { unwind_again(local, born, own) }
-}
-
-/// An address means the same as before if nothing was unloaded since, and nothing is being unloaded: of that the
-/// generation tells only when it is done.
-#[cold]
-#[inline(never)]
-fn forget(own: &mut Own) {
-    own.trail.clear();
-    own.unsettled = rules::is_unloading();
+    generation == modules::generation() || unwind_again(local, born, stream, own)
 }
 
 #[cold]
 #[inline(never)]
-fn unwind_again(local: &Local, born: &Born, own: &mut Own) -> u32 {
+fn unwind_again(local: &Local, born: Born, stream: &Stream, own: &mut Own) -> bool {
     loop {
-        forget(own);
         let generation = modules::generation();
+        if !settle(stream, own, own.interval, generation) {
+            return false;
+        }
         own.said = match born.caller.registers(local) {
             Some(at) => own.said.min(own.trail.capture(at, local)),
             None => own.trail.capture_nothing(),
         };
         if generation == modules::generation() {
-            return generation;
+            return true;
         }
     }
 }

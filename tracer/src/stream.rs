@@ -59,8 +59,8 @@ pub struct Own {
     pub stated: u64,
     /// What the stream last said the interval is; 0: nothing yet.
     pub interval: u64,
-    /// Whether the trail's addresses may have changed their meaning since.
-    pub unsettled: bool,
+    /// As `stated`, where the trail's addresses mean what they did then; 0 where they may have changed their meaning since.
+    pub settled: u64,
     sequence: u32,
     /// How often the last stamp may be used again, and in which round.
     stamp_left: u32,
@@ -69,26 +69,21 @@ pub struct Own {
 
 impl Own {
     /// A stamp for an event of a process that has but this one stream: every few events is often enough, because the
-    /// stream's order is the events' order. Once there is another stream, an event that comes after one of that stream
-    /// has seen so (see [`are_several`]), and is stamped as it happens.
-    #[inline]
+    /// stream's order is the events' order. Before a second stream's first event the round is changed to one in which each
+    /// event is stamped: whatever comes after that event, in the sense in which a block comes from one thread to another,
+    /// sees that round, or a later one.
+    #[inline(always)]
     pub fn stamp(&mut self) -> Nanos {
         const EVENTS: u32 = 64;
         let round = clock::round();
-        if are_several() || self.stamp_left == 0 || self.stamp_round != round {
-            (self.stamp_left, self.stamp_round) = (EVENTS, round);
+        if self.stamp_left == 0 || self.stamp_round != round {
+            self.stamp_left = if clock::stamps_each(round) { 0 } else { EVENTS };
+            self.stamp_round = round;
             return clock::now();
         }
         self.stamp_left -= 1;
         self.encoder.stamp()
     }
-}
-
-/// Whether a second stream has ever been begun. It is counted before its first event, so whatever comes after that
-/// event, in the sense in which a block comes from one thread to another, sees the count.
-#[inline]
-fn are_several() -> bool {
-    STREAMS.load(Relaxed) > 1
 }
 
 /// The thread that has a stream.
@@ -146,6 +141,7 @@ pub fn forked(local: &Local) -> u32 {
     LIST.store(std::ptr::null_mut(), Release);
     local.stream.set(std::ptr::null_mut());
     local.thread.set(0);
+    clock::forked();
     FIRST.fetch_add(STREAMS.swap(0, Relaxed), Relaxed);
     FIRST.load(Relaxed)
 }
@@ -202,7 +198,8 @@ impl Stream {
         stream.start.store(clock::now().0, Release);
         stream.occupancy.store(OCCUPIED + local.thread.get() - 1, Release);
         // SAFETY: the stream was claimed by this thread, which is guarded: nobody else has such a reference.
-        unsafe { stream.own_mut() }.stated = 0;
+        let own = unsafe { stream.own_mut() };
+        (own.stated, own.settled) = (0, 0);
         local.stream.set(std::ptr::from_ref(stream).cast_mut());
         let guard = local.guard();
         // glibc may allocate for a key of a high number: that is our own doing.
@@ -218,7 +215,11 @@ impl Stream {
         // SAFETY: null, or fresh zero bytes, which are a valid stream: numbers and null pointers.
         let stream = unsafe { at.as_ref() }?;
         stream.occupancy.store(CLAIMED, Relaxed);
-        stream.index.store(FIRST.load(Relaxed) + STREAMS.fetch_add(1, Relaxed), Relaxed);
+        let before = STREAMS.fetch_add(1, Relaxed);
+        if before > 0 {
+            clock::stamp_each();
+        }
+        stream.index.store(FIRST.load(Relaxed) + before, Relaxed);
         if let Some(exchange) = buffer::exchange() {
             exchange.count_stream();
         }
@@ -236,25 +237,31 @@ impl Stream {
     /// [`BufferRef::commit`]. `None`: there is no empty buffer.
     #[inline(always)]
     pub fn room<'a>(&self, own: &mut Own, bytes: usize) -> Option<(BufferRef, &'a mut [u8])> {
-        let buffer = match self.current() {
-            Some(buffer) if buffer.room() >= bytes => buffer,
-            _ => self.renew(own)?,
-        };
         // SAFETY: it is the calling thread's current buffer. Callers are done with one slice before they ask for the next:
         // they all are in this file and in `record`, and commit it or return.
-        Some((buffer, unsafe { buffer.free_mut() }))
+        let free = |buffer: BufferRef| (buffer, unsafe { buffer.free_mut() });
+        match self.current().map(free) {
+            Some(room) if room.1.len() >= bytes => Some(room),
+            _ => self.renew(own).map(free),
+        }
     }
 
-    /// Appends what `encode` writes, an event without addresses. False: there is no empty buffer.
+    /// As [`room`](Self::room), for an event.
+    #[inline(always)]
+    pub fn room_for_event<'a>(&self, own: &mut Own) -> Option<(BufferRef, &'a mut [u8; LONGEST])> {
+        let (buffer, out) = self.room(own, LONGEST)?;
+        Some((buffer, out.first_chunk_mut()?))
+    }
+
+    /// Appends what `encode` writes. False: there is no empty buffer.
     pub fn append(
         &self,
         own: &mut Own,
-        encode: impl FnOnce(&mut EventEncoder, &mut [u8]) -> Option<usize>,
+        encode: impl FnOnce(&mut EventEncoder, &mut [u8; LONGEST]) -> usize,
     ) -> bool {
-        let Some((buffer, out)) = self.room(own, LONGEST) else { return false };
-        let len = encode(&mut own.encoder, out);
-        buffer.commit(len.unwrap_or(0));
-        len.is_some()
+        let Some((buffer, out)) = self.room_for_event(own) else { return false };
+        buffer.commit(encode(&mut own.encoder, out));
+        true
     }
 
     /// States the thread in the stream; false where there is no empty buffer.

@@ -1,6 +1,6 @@
 //! Profiles made by hand, with prof's own writers. Included by unit tests and by the command line's tests.
 
-use prof::event::Birth;
+use prof::event::{ADDRESS, Birth, LONGEST};
 use prof::record::Identity;
 use prof::{
     BlockKind, EventEncoder, Generation, Header, ModuleId, Nanos, NodeId, Record, RecordWriter, ThreadIndex,
@@ -96,11 +96,27 @@ impl Log {
         self.push(|encoder, out| encoder.thread_end(out, Nanos(stamp)))
     }
 
-    fn push(&mut self, encode: impl FnOnce(&mut EventEncoder, &mut [u8]) -> Option<usize>) -> &mut Log {
-        let at = self.bytes.len();
-        self.bytes.resize(at + 16384, 0);
-        let len = encode(&mut self.encoder, &mut self.bytes[at..]).expect("room for one event");
-        self.bytes.truncate(at + len);
+    fn push(&mut self, encode: impl FnOnce(&mut EventEncoder, &mut [u8; LONGEST]) -> usize) -> &mut Log {
+        let mut out = [0; LONGEST];
+        let len = encode(&mut self.encoder, &mut out);
+        self.bytes.extend_from_slice(&out[..len]);
+        self
+    }
+
+    /// A birth's event, its site's definition before it where that is new.
+    fn born(
+        &mut self,
+        birth: &Birth,
+        encode: impl Fn(&mut EventEncoder, &mut [u8; LONGEST], &Birth) -> Option<usize>,
+    ) -> &mut Log {
+        let mut out = [0; LONGEST];
+        let len = encode(&mut self.encoder, &mut out, birth).unwrap_or_else(|| {
+            let mut site = vec![0; LONGEST + ADDRESS * birth.pushed.len()];
+            let len = self.encoder.define(&mut site, birth).expect("room for a site");
+            self.bytes.extend_from_slice(&site[..len]);
+            encode(&mut self.encoder, &mut out, birth).expect("its site is defined")
+        });
+        self.bytes.extend_from_slice(&out[..len]);
         self
     }
 
@@ -115,7 +131,7 @@ impl Log {
     pub fn alloc(&mut self, key: u64, stamp: u64, size: u64, stack: &[u64]) -> &mut Log {
         let (kept, pushed) = self.difference(stack);
         let birth = Birth { key, stamp: Nanos(stamp), size, kept, pushed: &pushed };
-        self.push(|encoder, out| encoder.alloc(out, birth))
+        self.born(&birth, |encoder, out, birth| encoder.alloc(out, birth))
     }
 
     pub fn free(&mut self, key: u64, stamp: u64) -> &mut Log {
@@ -125,7 +141,7 @@ impl Log {
     pub fn realloc(&mut self, old: (u64, u64), new: (u64, u64), size: u64, stack: &[u64]) -> &mut Log {
         let (kept, pushed) = self.difference(stack);
         let birth = Birth { key: new.0, stamp: Nanos(new.1), size, kept, pushed: &pushed };
-        self.push(|encoder, out| encoder.realloc(out, old.0, Nanos(old.1), birth))
+        self.born(&birth, |encoder, out, birth| encoder.realloc(out, old.0, Nanos(old.1), birth))
     }
 
     pub fn generation(&mut self, generation: u32) -> &mut Log {

@@ -64,15 +64,20 @@ pub struct Birth<'a> {
 /// An odd number with bits in no order: 2^64 divided by the golden ratio.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Bytes that suffice for an event, its pushed addresses aside.
-pub const LONGEST: usize = 64;
+/// Bytes that suffice for an event that is not a site's definition: a place among so many is one byte.
+pub const LONGEST: usize = 256;
 
-/// Bytes that suffice for a pushed address.
+/// Bytes that suffice for a site's definition, beside [`LONGEST`], for each pushed address.
 pub const ADDRESS: usize = 2 + varint::MAX_LEN;
 
 #[inline]
 fn place_of_key(key: u64) -> usize {
     (key.wrapping_mul(SPREAD) >> 54) as usize % POSITIONS
+}
+
+#[inline]
+fn place_of_site(hash: u64) -> usize {
+    (hash >> 53) as usize % SITES
 }
 
 #[inline]
@@ -111,33 +116,39 @@ impl EventEncoder {
         Nanos(self.stamp)
     }
 
-    /// Encodes an allocation at the start of `out` and returns the bytes taken. `None`: there was no room, and
-    /// nothing has changed.
+    /// Encodes an allocation at the start of `out` and returns the bytes taken. `None`: its site is to be
+    /// [defined](Self::define) before, and nothing has changed.
     #[inline(always)]
-    pub fn alloc(&mut self, out: &mut [u8], birth: Birth) -> Option<usize> {
-        let mut w = Cursor::with_room(out, birth.pushed.len())?;
-        let place = self.site(&mut w, &birth);
-        self.birth(&mut w, place, &birth);
-        Some(w.at)
+    pub fn alloc(&mut self, out: &mut [u8; LONGEST], birth: &Birth) -> Option<usize> {
+        let mut w = Cursor::new(out);
+        let place = self.site(birth)?;
+        self.birth(&mut w, place, birth);
+        Some(w.len())
     }
 
     /// Encodes a free; as [`alloc`](Self::alloc).
     #[inline(always)]
-    pub fn free(&mut self, out: &mut [u8], key: u64, stamp: Nanos) -> Option<usize> {
-        let mut w = Cursor::with_room(out, 0)?;
+    pub fn free(&mut self, out: &mut [u8; LONGEST], key: u64, stamp: Nanos) -> usize {
+        let mut w = Cursor::new(out);
         let ago = self.ago(key);
         w.byte(FREE | flag(stamp.0 > self.stamp, STAMPED) | ago.min(31) << FREE_AGO);
         w.key(ago, 31, key.wrapping_sub(self.last_free));
         self.last_free = key;
         self.put_stamp(&mut w, stamp);
-        Some(w.at)
+        w.len()
     }
 
     /// Encodes a realloc of the block `old_key`, stamped before the call; as [`alloc`](Self::alloc).
     #[inline]
-    pub fn realloc(&mut self, out: &mut [u8], old_key: u64, old_stamp: Nanos, birth: Birth) -> Option<usize> {
-        let mut w = Cursor::with_room(out, birth.pushed.len())?;
-        let place = self.site(&mut w, &birth);
+    pub fn realloc(
+        &mut self,
+        out: &mut [u8; LONGEST],
+        old_key: u64,
+        old_stamp: Nanos,
+        birth: &Birth,
+    ) -> Option<usize> {
+        let mut w = Cursor::new(out);
+        let place = self.site(birth)?;
         w.byte(REALLOC);
         let ago = self.ago(old_key);
         w.byte(ago);
@@ -146,89 +157,79 @@ impl EventEncoder {
         }
         self.last_free = old_key;
         w.number(self.stamp.max(birth.stamp.0).saturating_sub(old_stamp.0));
-        self.birth(&mut w, place, &birth);
-        Some(w.at)
+        self.birth(&mut w, place, birth);
+        Some(w.len())
     }
 
     /// Encodes a change of the sampling interval; as [`alloc`](Self::alloc).
-    pub fn interval(out: &mut [u8], bytes: u64) -> Option<usize> {
-        let mut w = Cursor::with_room(out, 0)?;
+    pub fn interval(out: &mut [u8; LONGEST], bytes: u64) -> usize {
+        let mut w = Cursor::new(out);
         w.byte(INTERVAL);
         w.number(bytes);
-        Some(w.at)
+        w.len()
     }
 
     /// Encodes a change of the module map; as [`alloc`](Self::alloc), but that the next stack shares no frames with the
     /// one before: an equal address may mean another function now.
-    pub fn generation(&mut self, out: &mut [u8], generation: Generation) -> Option<usize> {
-        let mut w = Cursor::with_room(out, 0)?;
+    pub fn generation(&mut self, out: &mut [u8; LONGEST], generation: Generation) -> usize {
+        let mut w = Cursor::new(out);
         self.depth = 0;
         w.byte(GENERATION);
         w.number(u64::from(generation.0));
-        Some(w.at)
+        w.len()
     }
 
     /// Encodes that the stream has another thread now; as [`alloc`](Self::alloc).
     pub fn thread(
         &self,
-        out: &mut [u8],
+        out: &mut [u8; LONGEST],
         thread: ThreadIndex,
         tid: u32,
         stamp: Nanos,
         name: &ThreadName,
-    ) -> Option<usize> {
-        let mut w = Cursor::with_room(out, 0)?;
+    ) -> usize {
+        let mut w = Cursor::new(out);
         w.byte(THREAD);
         w.number(u64::from(thread.0));
         w.number(u64::from(tid));
         w.number(stamp.0.saturating_sub(self.stamp));
-        for &byte in name {
-            w.byte(byte);
-        }
-        Some(w.at)
+        name.iter().for_each(|&byte| w.byte(byte));
+        w.len()
     }
 
     /// Encodes that the stream's thread ends; as [`alloc`](Self::alloc).
-    pub fn thread_end(&self, out: &mut [u8], stamp: Nanos) -> Option<usize> {
-        let mut w = Cursor::with_room(out, 0)?;
+    pub fn thread_end(&self, out: &mut [u8; LONGEST], stamp: Nanos) -> usize {
+        let mut w = Cursor::new(out);
         w.byte(THREAD_END);
         w.number(stamp.0.saturating_sub(self.stamp));
-        Some(w.at)
+        w.len()
     }
 
-    /// The place of the site that leads from the last stack to the next; where it is not there yet, its definition.
-    #[inline(always)]
-    fn site(&mut self, w: &mut Cursor, birth: &Birth) -> usize {
-        let kept = birth.kept.min(self.depth);
-        let dropped = self.depth - kept;
-        self.depth = kept + birth.pushed.len();
-        let mut hash = SPREAD ^ dropped as u64;
-        for address in birth.pushed {
-            hash = (hash.rotate_left(23) ^ address).wrapping_mul(SPREAD);
-        }
-        hash = (hash ^ hash >> 32).wrapping_mul(SPREAD) | 1;
-        let place = (hash >> 53) as usize % SITES;
-        if self.sites[place].hash != hash {
-            self.define(w, place, hash, dropped, birth.pushed);
-        }
-        place
-    }
-
+    /// Encodes the definition of the site of `birth`, which is to be the next allocation. `None`: `out` has not room for
+    /// [`LONGEST`] bytes and [`ADDRESS`] for each pushed address, and nothing has changed.
     #[cold]
     #[inline(never)]
-    fn define(&mut self, w: &mut Cursor, place: usize, hash: u64, dropped: usize, pushed: &[u64]) {
-        let Some(site) = self.sites.get_mut(place) else { return };
+    pub fn define(&mut self, out: &mut [u8], birth: &Birth) -> Option<usize> {
+        if out.len() < LONGEST + ADDRESS * birth.pushed.len() {
+            return None;
+        }
+        let (hash, dropped) = self.way(birth);
+        let place = place_of_site(hash);
+        let site = &mut self.sites[place];
         if site.number == 0 {
             self.numbered += 1;
             site.number = self.numbered;
         }
         *site = Site { hash, size: 0, number: site.number, next: 0 };
+        self.expected = place as u16 + 1;
+        let mut w = Cursor::new(out.first_chunk_mut()?);
         w.byte(SITE);
         w.number(u64::from(site.number - 1));
         w.number(dropped as u64);
-        w.number(pushed.len() as u64);
-        self.expected = place as u16 + 1;
-        for &address in pushed {
+        w.number(birth.pushed.len() as u64);
+        let mut len = w.len();
+        for &address in birth.pushed {
+            let mut w = Cursor::new(out.get_mut(len..)?.first_chunk_mut()?);
             let place = place_of_address(address);
             let known = &mut self.addresses[place];
             if *known == address {
@@ -239,7 +240,32 @@ impl EventEncoder {
                 w.number(zigzag(address.wrapping_sub(self.last_address)));
                 self.last_address = address;
             }
+            len += w.len();
         }
+        Some(len)
+    }
+
+    /// What names the way from the last stack to the next, and how many frames it drops.
+    #[inline(always)]
+    fn way(&self, birth: &Birth) -> (u64, usize) {
+        let dropped = self.depth - birth.kept.min(self.depth);
+        let mut hash = SPREAD ^ dropped as u64;
+        for address in birth.pushed {
+            hash = (hash.rotate_left(23) ^ address).wrapping_mul(SPREAD);
+        }
+        ((hash ^ hash >> 32).wrapping_mul(SPREAD) | 1, dropped)
+    }
+
+    /// The place of the site that leads from the last stack to the next, where it is defined.
+    #[inline(always)]
+    fn site(&mut self, birth: &Birth) -> Option<usize> {
+        let (hash, dropped) = self.way(birth);
+        let place = place_of_site(hash);
+        if self.sites[place].hash != hash {
+            return None;
+        }
+        self.depth = self.depth - dropped + birth.pushed.len();
+        Some(place)
     }
 
     /// The allocation itself, at the site in `place`.
@@ -292,25 +318,27 @@ impl EventEncoder {
     }
 }
 
-/// Writes into a slice that has room for all of an event.
+/// Writes an event.
 struct Cursor<'a> {
-    out: &'a mut [u8],
-    at: usize,
+    out: &'a mut [u8; LONGEST],
+    at: u8,
 }
 
 impl<'a> Cursor<'a> {
-    /// `None` where there is not room for an event with so many addresses.
     #[inline(always)]
-    fn with_room(out: &'a mut [u8], addresses: usize) -> Option<Cursor<'a>> {
-        (out.len() >= LONGEST + ADDRESS * addresses).then_some(Cursor { out, at: 0 })
+    fn new(out: &'a mut [u8; LONGEST]) -> Cursor<'a> {
+        Cursor { out, at: 0 }
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        usize::from(self.at)
     }
 
     #[inline(always)]
     fn byte(&mut self, value: u8) {
-        if let Some(slot) = self.out.get_mut(self.at) {
-            *slot = value;
-        }
-        self.at += 1;
+        self.out[usize::from(self.at)] = value;
+        self.at = self.at.wrapping_add(1);
     }
 
     #[inline]

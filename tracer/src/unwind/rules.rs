@@ -21,20 +21,31 @@ pub fn find(return_address: u64) -> Rule {
     find_or(return_address, read)
 }
 
+/// As [`find`], for a frame of the calling thread's stack, where nothing was being unloaded when that was last looked at:
+/// the stack has not changed since, and code on it is not unloaded.
+#[inline(always)]
+pub fn find_settled(return_address: u64) -> Rule {
+    cached(return_address).unwrap_or_else(|| find(return_address))
+}
+
+#[inline(always)]
+fn cached(return_address: u64) -> Option<Rule> {
+    let (index, tag) = place(return_address, BITS);
+    let entry = CACHE.get(index)?.load(Relaxed);
+    (entry & u64::from(u32::MAX) == tag && entry != 0).then(|| Rule::from_bits((entry >> 32) as u32))
+}
+
 /// As [`find`]; what is not cached is asked of `read`, which says `None` outside all images.
 #[inline(always)]
 fn find_or(return_address: u64, read: impl FnOnce(u64) -> Option<Rule>) -> Rule {
-    let (index, tag) = place(return_address, BITS);
-    if tag > u64::from(u32::MAX) {
-        return Rule::UNKNOWN;
-    }
-    let Some(entry) = CACHE.get(index) else { return Rule::UNKNOWN };
     // In this order: whoever sees that nothing is being unloaded any more sees the table cleared.
-    let is_current = !is_unloading();
-    let cached = entry.load(Relaxed);
-    if cached as u32 == tag as u32 && cached != 0 && is_current {
-        return Rule::from_bits((cached >> 32) as u32);
+    if !is_unloading()
+        && let Some(rule) = cached(return_address)
+    {
+        return rule;
     }
+    let (index, tag) = place(return_address, BITS);
+    let Some(entry) = CACHE.get(index).filter(|_| tag <= u64::from(u32::MAX)) else { return Rule::UNKNOWN };
     let Some(rule) = read(return_address) else { return Rule::UNKNOWN };
     entry.store(u64::from(rule.bits()) << 32 | tag, Relaxed);
     rule
