@@ -121,7 +121,7 @@ fn compare_surveyed(
     }
 }
 
-/// Of one process: the second file has the first one's events as well.
+/// Of one process: the second file has the first one's events as well, unless it begins later.
 fn matched(
     before: &Input,
     after: &Input,
@@ -130,6 +130,9 @@ fn matched(
 ) -> Result<Comparison, Error> {
     if before.at > after.at {
         return Err(Error::Backwards(before.side(Estimate::default()), after.side(Estimate::default())));
+    }
+    if before.at < after.survey.start() {
+        return matched_across(before, after, lookup, progress);
     }
     let since = before.at;
     let replayed = after.replay(&[Instant { at: since, since }, Instant { at: after.at, since }])?;
@@ -155,6 +158,47 @@ fn matched(
         allocated: second.allocated,
         recording: after.survey.recording(),
         lost_events: replayed.lost_events,
+        warnings,
+    })
+}
+
+/// Of one process, whose second file begins after the first instant. It begins with all that was live then, and says when
+/// that was allocated: what of it is younger than the first instant is known. What was live before, the first file says.
+fn matched_across(
+    before: &Input,
+    after: &Input,
+    lookup: &Lookup,
+    mut progress: impl FnMut(Progress),
+) -> Result<Comparison, Error> {
+    let since = before.at;
+    let mut tree = CallTree::new();
+    let lookup = Lookup { addresses: true, ..lookup.clone() };
+    let mut add = |input: &Input, cells: fn(&_) -> Cells| {
+        let mut replayed = input.replay(&[Instant { at: input.at, since }])?;
+        let snapshot = replayed.snapshots.pop().unwrap_or_default();
+        let rows = rows(&snapshot, cells);
+        let stacks = rows.iter().map(|row| row.stack);
+        let frames = tree.symbols.frames(&replayed.stacks, stacks, &lookup, &mut progress);
+        tree.add(&replayed.stacks, &frames, rows.iter().map(|row| replayed.named(row, row.cells)));
+        Ok((replayed, snapshot))
+    };
+    // The second file first: its lines are the ones to show.
+    let (later, second) = add(after, cells_after)?;
+    let (earlier, first) = add(before, cells_before)?;
+    let mut warnings = file_warnings(before, &earlier);
+    warnings.extend(file_warnings(after, &later));
+    warnings.extend(missing_warning(&tree));
+    let peak = if earlier.peak.bytes > later.peak.bytes { earlier.peak } else { later.peak };
+    Ok(Comparison {
+        before: before.side(first.live),
+        after: after.side(second.live),
+        growth: Growth::of(&tree, Meaning::Matched),
+        tree,
+        peak,
+        allocated: second.allocated,
+        recording: before.survey.recording().with(after.survey.recording()),
+        // The second file repeats what was lost before it.
+        lost_events: later.lost_events,
         warnings,
     })
 }

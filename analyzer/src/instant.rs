@@ -17,7 +17,7 @@ pub struct Target {
 /// An instant as it is written after '@'.
 #[derive(Clone, PartialEq, Debug)]
 pub enum At {
-    /// Of tracing.
+    /// Of what the file has.
     Start,
     /// The last instant of which everything is in the file.
     End,
@@ -40,6 +40,8 @@ pub enum InstantError {
     Percent(f64),
     /// After the last instant of which everything is in the file; both in seconds.
     Later(f64, f64),
+    /// Before the first instant that is in the file; both in seconds, and the file that may have it.
+    Earlier(f64, f64, String),
     /// Neither a mark nor a time.
     Unknown(String),
 }
@@ -50,6 +52,12 @@ impl fmt::Display for InstantError {
             InstantError::Empty => write!(f, "nothing stands after '@'"),
             InstantError::Percent(percent) => write!(f, "{percent}% is above 100%"),
             InstantError::Later(at, end) => write!(f, "{at:.3} s is after the file's end at {end:.3} s"),
+            InstantError::Earlier(at, start, path) => {
+                write!(
+                    f,
+                    "{at:.3} s is before the file's beginning at {start:.3} s; the file before was {path}"
+                )
+            }
             InstantError::Unknown(text) => write!(
                 f,
                 "'{text}' is not a mark of the file, and not one of 10m, 1h30m, 90s, 50%, start, end, peak"
@@ -123,6 +131,10 @@ impl At {
         };
         if at > end {
             return Err(InstantError::Later(survey.seconds(at), survey.seconds(end)).into());
+        }
+        if let Some(segment) = survey.segment.as_ref().filter(|segment| at < segment.time) {
+            let (at, start) = (survey.seconds(at), survey.seconds(segment.time));
+            return Err(InstantError::Earlier(at, start, segment.path.display().to_string()).into());
         }
         Ok(at)
     }

@@ -119,9 +119,9 @@ impl Live {
         self.replaced += 1;
     }
 
-    /// What is live was inherited: sums since the start begin here.
-    pub fn inherit(&mut self, time: Nanos) {
-        self.allocated = Allocated::default();
+    /// What is live was there before: sums begin here, with what had been `allocated`.
+    pub fn inherit(&mut self, time: Nanos, allocated: Allocated) {
+        self.allocated = allocated;
         self.peak = Peak { time, bytes: self.bytes };
         self.replaced = 0;
         self.orphans.clear();

@@ -1,5 +1,6 @@
 //! A `.prof` file: reading it block by block, and a survey of what it contains apart from events.
 
+use crate::live::Allocated;
 use crate::threads::Threads;
 use crate::units::Bytes;
 use prof::read::What;
@@ -161,6 +162,8 @@ pub struct Survey {
     pub lost: Vec<(Lost, u64)>,
     /// Where the process comes from, if it was forked from a traced one.
     pub fork: Option<Fork>,
+    /// Where the file is not the first of its process.
+    pub segment: Option<Segment>,
     /// Why the stream ended, where it ended as intended.
     pub ended: Option<String>,
     /// What is wrong with the rest.
@@ -190,6 +193,19 @@ pub struct Fork {
     pub path: PathBuf,
     /// Where every allocation is recorded: how much of that file is the process's past.
     pub bytes: u64,
+}
+
+/// Where a file begins that goes on from an earlier one: with what was live then.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Segment {
+    /// When.
+    pub time: Nanos,
+    /// Its number; the process's first file is number 1.
+    pub number: u64,
+    /// The file before, where it was recorded.
+    pub path: PathBuf,
+    /// Since the start, up to here.
+    pub allocated: Allocated,
 }
 
 /// How densely allocations were recorded.
@@ -258,6 +274,7 @@ impl Survey {
             images: Vec::new(),
             lost: Vec::new(),
             fork: None,
+            segment: None,
             ended: None,
             damage: None,
             sound_bytes: prof::header::LEN as u64,
@@ -286,8 +303,13 @@ impl Survey {
     }
 
     /// The first instant of the process that tracing saw.
-    pub fn start(&self) -> Nanos {
+    fn origin(&self) -> Nanos {
         self.fork.as_ref().map_or(Nanos(0), |fork| fork.time)
+    }
+
+    /// The first instant that can be known from the file.
+    pub fn start(&self) -> Nanos {
+        self.segment.as_ref().map_or(self.origin(), |segment| segment.time)
     }
 
     /// Whether the file says of any instant that everything before it is there.
@@ -300,19 +322,19 @@ impl Survey {
         self.facts.iter().rev().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
-    /// How long the process had lived when tracing started, at [`start`](Survey::start).
+    /// How long the process had lived when tracing started.
     pub fn process_age(&self) -> Nanos {
         Nanos(self.fact("process_age_ns").and_then(|text| text.parse().ok()).unwrap_or(0))
     }
 
     /// Seconds from the start of the process to `time`.
     pub fn seconds(&self, time: Nanos) -> f64 {
-        Nanos(self.process_age().0.saturating_add(time.0.saturating_sub(self.start().0))).seconds()
+        Nanos(self.process_age().0.saturating_add(time.0.saturating_sub(self.origin().0))).seconds()
     }
 
     /// The instant at a time since the start of the process.
     pub fn instant(&self, since_start: Nanos) -> Nanos {
-        Nanos(self.start().0.saturating_add(since_start.0.saturating_sub(self.process_age().0)))
+        Nanos(self.origin().0.saturating_add(since_start.0.saturating_sub(self.process_age().0)))
     }
 
     /// How densely allocations were recorded.
@@ -364,6 +386,10 @@ impl Survey {
             }
             Record::Fork { time, run, path, bytes } => {
                 self.fork = Some(Fork { time, run, path: path.into(), bytes });
+            }
+            Record::Segment { time, number, path, blocks, bytes } => {
+                let allocated = Allocated { bytes: bytes as f64, blocks: blocks as f64 };
+                self.segment = Some(Segment { time, number, path: path.into(), allocated });
             }
             Record::End { reason } => self.ended = Some(reason.to_owned()),
             Record::Interval { bytes, .. } => {

@@ -143,7 +143,10 @@ fn take_in(
                 order.release(Some(time), |changes, origins| taker.apply(changes, origins))?;
                 taker.end_round(time, &order.known.origins);
                 if past.ends_at(time) {
-                    taker.inherit(time);
+                    taker.inherit(time, Allocated::default());
+                }
+                if let Some((_, allocated)) = taker.segment.take_if(|(begin, _)| *begin == time) {
+                    taker.inherit(time, allocated);
                 }
             }
             Record::Folded { node, blocks, bytes } => {
@@ -151,6 +154,9 @@ fn take_in(
             }
             Record::Lost { events, .. } => taker.lose(events),
             Record::Fork { .. } => past.read(profile.path(), order, taker),
+            Record::Segment { time, blocks, bytes, .. } => {
+                taker.segment = Some((time, Allocated { bytes: bytes as f64, blocks: blocks as f64 }));
+            }
             _ => order.record(&record).map_err(|what| Damage::Corrupt {
                 offset: block.payload_offset,
                 what: What::Malformed(what),
@@ -172,6 +178,8 @@ pub(crate) struct Taker<'a> {
     folded: Vec<(Stack, f64, f64)>,
     lost_events: u64,
     any_round: bool,
+    /// When the file's own time begins, and what had been allocated before; until it does.
+    segment: Option<(Nanos, Allocated)>,
     snapshots: Vec<Snapshot>,
 }
 
@@ -186,6 +194,7 @@ impl<'a> Taker<'a> {
             folded: Vec::new(),
             lost_events: 0,
             any_round: false,
+            segment: None,
             snapshots: Vec::new(),
         }
     }
@@ -199,9 +208,9 @@ impl<'a> Taker<'a> {
         self.lost_events = self.lost_events.saturating_add(events);
     }
 
-    /// What is live was inherited.
-    fn inherit(&mut self, time: Nanos) {
-        self.live.inherit(time);
+    /// What is live was there before this file's time, and so much had been allocated.
+    fn inherit(&mut self, time: Nanos, allocated: Allocated) {
+        self.live.inherit(time, allocated);
         self.allocated_by_stack.clear();
         self.folded.clear();
     }

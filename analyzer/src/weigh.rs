@@ -8,6 +8,7 @@ use crate::replay::{Instant, Plan, replay};
 use crate::rows::{Row, cells_after, rows};
 use crate::symbolize::Progress;
 use crate::symbols::Lookup;
+use crate::units::Seconds;
 use prof::Nanos;
 
 /// What a stack's width means.
@@ -87,6 +88,13 @@ fn weigh_surveyed(
         tree.add(&replayed.stacks, &frames, rows.iter().map(named));
     }
     let mut warnings = file_warnings(input, &replayed);
+    if let (Value::Allocated, Some(segment)) = (value, &input.survey.segment) {
+        let (path, number) = (input.profile.path().display(), segment.number);
+        let from = Seconds(input.survey.seconds(segment.time));
+        warnings.push(format!(
+            "{path}: segment {number} begins at {from}; what was allocated before is not in it"
+        ));
+    }
     warnings.extend(missing_warning(&tree));
     Ok(Weighed { tree, bytes, at, lost_events: replayed.lost_events, warnings })
 }

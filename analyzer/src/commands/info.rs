@@ -5,7 +5,7 @@ use crate::cli::Info;
 use crate::message;
 use analyzer::census::Census;
 use analyzer::compare::Error;
-use analyzer::profile::{Profile, Survey};
+use analyzer::profile::{Profile, Segment, Survey};
 use analyzer::units::{Bytes, Count, Seconds, plain};
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -41,6 +41,10 @@ fn write_text(survey: &Survey, census: &Census, warnings: &[String], out: &mut d
     if let Some(fork) = &survey.fork {
         let path = fork.path.display().to_string();
         writeln!(out, "forked     from run {}, {}", run_id(fork.run), plain(&path))?;
+    }
+    if let Some(Segment { time, number, path, .. }) = &survey.segment {
+        let (from, path) = (Seconds(survey.seconds(*time)), path.display().to_string());
+        writeln!(out, "segment    {number}, from {from} on; before: {}", plain(&path))?;
     }
     let size = Bytes(survey.sound_bytes as f64);
     writeln!(out, "file       {size} in {} blocks", Count(survey.blocks as f64))?;
@@ -122,6 +126,7 @@ fn as_json(survey: &Survey, census: &Census, warnings: &[String]) -> Value {
         "run": run_id(survey.header.run),
         "span": {"from_s": at(survey.start()), "to_s": at(survey.end())},
         "forked_from": survey.fork.as_ref().map(|fork| json!({"run": run_id(fork.run), "file": fork.path})),
+        "segment": survey.segment.as_ref().map(|s| json!({"number": s.number, "from_s": at(s.time), "file_before": s.path})),
         "ended": survey.ended,
         "blocks": survey.blocks,
         "sound_bytes": survey.sound_bytes,

@@ -8,7 +8,7 @@ use analyzer::input::Input;
 use analyzer::instant::{At, Target};
 use analyzer::output::table::Extent;
 use analyzer::output::{json, table};
-use analyzer::profile::Survey;
+use analyzer::profile::{Segment, Survey};
 use analyzer::symbols::Names;
 use analyzer::units::{Bytes, Count, Seconds, plain};
 use anyhow::{Context, Result};
@@ -26,7 +26,7 @@ pub fn run(options: &Report) -> Result<()> {
     let peak_s = after.survey.seconds(comparison.peak.time);
     let extent = Extent { width: width(), top: options.top };
     write_to(None, |out| match options.json {
-        true => write_json(&json::Report::new(&comparison, peak_s, &names), out),
+        true => write_json(&json::Report::new(&comparison, &after.survey, &names), out),
         false => write_text(&after.survey, &comparison, Seconds(peak_s), &names, extent, out),
     })
 }
@@ -50,6 +50,27 @@ fn write_text(
     let Comparison { before, after, growth, peak, allocated, .. } = comparison;
     writeln!(out, "process    {}", plain(&process(survey)))?;
     writeln!(out, "span       {} to {}", before.at, after.at)?;
+    let end = Seconds(survey.seconds(survey.end()));
+    match &survey.ended {
+        Some(reason) => writeln!(out, "file       complete, up to {end}: {}", plain(reason))?,
+        None => writeln!(
+            out,
+            "file       complete up to {end}, without an end: the process went on, or ended without closing it"
+        )?,
+    }
+    if let Some(Segment { time, number, path, allocated }) = &survey.segment {
+        let (from, path) = (Seconds(survey.seconds(*time)), path.display().to_string());
+        let (bytes, blocks) = (Bytes(allocated.bytes), Count(allocated.blocks));
+        writeln!(
+            out,
+            "segment    {number}, which begins at {from} with what was live; the peak is since then"
+        )?;
+        writeln!(
+            out,
+            "           before: {bytes} allocated in {blocks} blocks; the file before: {}",
+            plain(&path)
+        )?;
+    }
     let (from, to) = (Bytes(before.live_bytes), Bytes(after.live_bytes));
     writeln!(
         out,

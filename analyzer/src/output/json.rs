@@ -6,6 +6,7 @@
 use crate::calltree::CallTree;
 use crate::compare::{Comparison, Side};
 use crate::growth::GrownStack;
+use crate::profile::Survey;
 use crate::rows::Cells;
 use crate::symbols::{Frame, Names};
 use serde::{Serialize, Serializer};
@@ -33,6 +34,9 @@ pub struct Diff<'a> {
 pub struct Report<'a> {
     version: u32,
     span: Span,
+    complete_to_s: f64,
+    ended: Option<&'a str>,
+    segment: Option<Segment>,
     live_bytes: LiveBytes,
     peak: PeakInstant,
     allocated_bytes: i64,
@@ -61,6 +65,16 @@ struct PeakInstant {
 struct Span {
     from_s: f64,
     to_s: f64,
+}
+
+/// Where the file is not the first of its process.
+#[derive(Serialize, Debug)]
+struct Segment {
+    number: u64,
+    from_s: f64,
+    file_before: String,
+    allocated_before_bytes: i64,
+    allocated_before_count: i64,
 }
 
 #[derive(Serialize, Debug)]
@@ -116,14 +130,26 @@ impl<'a> Diff<'a> {
 }
 
 impl<'a> Report<'a> {
-    /// What stands in it; `peak_s` is the peak's time since the start of the process.
-    pub fn new(comparison: &'a Comparison, peak_s: f64, names: &'a Names) -> Report<'a> {
+    /// What stands in it; the survey is of the file with the second instant.
+    pub fn new(comparison: &'a Comparison, survey: &'a Survey, names: &'a Names) -> Report<'a> {
         let (before, after) = (&comparison.before, &comparison.after);
         Report {
             version: VERSION,
             span: Span { from_s: before.at.0, to_s: after.at.0 },
+            complete_to_s: survey.seconds(survey.end()),
+            ended: survey.ended.as_deref(),
+            segment: survey.segment.as_ref().map(|segment| Segment {
+                number: segment.number,
+                from_s: survey.seconds(segment.time),
+                file_before: segment.path.display().to_string(),
+                allocated_before_bytes: integer(segment.allocated.bytes),
+                allocated_before_count: integer(segment.allocated.blocks),
+            }),
             live_bytes: LiveBytes { from: integer(before.live_bytes), to: integer(after.live_bytes) },
-            peak: PeakInstant { at_s: peak_s, live_bytes: integer(comparison.peak.bytes) },
+            peak: PeakInstant {
+                at_s: survey.seconds(comparison.peak.time),
+                live_bytes: integer(comparison.peak.bytes),
+            },
             allocated_bytes: integer(comparison.allocated.bytes),
             allocated_count: integer(comparison.allocated.blocks),
             retained_bytes: integer(comparison.growth.retained.bytes),

@@ -6,4 +6,5 @@ mod fork;
 mod diff;
 mod golden;
 mod run;
+mod segments;
 mod usage;

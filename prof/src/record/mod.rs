@@ -24,6 +24,7 @@
 //! Vitals      0x11  age  count  (vital  value) × count
 //! Arena       0x12  age  arena  system bytes  free bytes
 //! Held        0x13  resource  node  age  acquired  released  bytes
+//! Segment     0x14  age  number  path text  blocks  bytes
 //! ```
 
 mod read;
@@ -266,6 +267,20 @@ pub enum Record<'a> {
         /// Bytes of those that have not.
         bytes: u64,
     },
+    /// The file is not its process's first: it begins with the samples that were live, which stand before this record. A
+    /// `Complete` of the same time follows.
+    Segment {
+        /// When.
+        time: Nanos,
+        /// Its number; the process's first file is number 1.
+        number: u64,
+        /// The file that ends where this one begins.
+        path: &'a str,
+        /// Allocated before, since the start of the process or its fork: estimated blocks.
+        blocks: u64,
+        /// And bytes.
+        bytes: u64,
+    },
     /// The stream ends here as intended; where the process goes on nevertheless, so does the stream.
     End {
         /// Why.
@@ -292,3 +307,4 @@ const FORK: u8 = 0x10;
 const VITALS: u8 = 0x11;
 const ARENA: u8 = 0x12;
 const HELD: u8 = 0x13;
+const SEGMENT: u8 = 0x14;

@@ -46,6 +46,7 @@ impl<'a> Records<'a> {
             COMPLETE => self.age().map(|time| Record::Complete { time }),
             INTERVAL => self.interval(),
             FORK => self.fork(),
+            SEGMENT => self.segment(),
             VITALS => self.vitals(),
             ARENA => self.arena(),
             HELD => self.held(),
@@ -139,6 +140,11 @@ impl<'a> Records<'a> {
         let (node, time) = (NodeId(self.id()?), self.age()?);
         let (acquired, released, bytes) = (self.number()?, self.number()?, self.number()?);
         Some(Record::Held { resource, node, time, acquired, released, bytes })
+    }
+
+    fn segment(&mut self) -> Option<Record<'a>> {
+        let (time, number, path) = (self.age()?, self.number()?, self.text()?);
+        Some(Record::Segment { time, number, path, blocks: self.number()?, bytes: self.number()? })
     }
 
     fn mark(&mut self) -> Option<Record<'a>> {

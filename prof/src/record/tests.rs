@@ -57,6 +57,9 @@ fn record() -> impl Strategy<Value = Record<'static>> {
         (time.clone(), text.clone()).prop_map(|(time, name)| Record::Mark { time, name }),
         (time.clone(), any::<RunId>(), text.clone(), any::<u64>())
             .prop_map(|(time, run, path, bytes)| Record::Fork { time, run, path, bytes }),
+        (time.clone(), text.clone(), any::<[u64; 3]>()).prop_map(|(time, path, [number, blocks, bytes])| {
+            Record::Segment { time, number, path, blocks, bytes }
+        }),
         (time.clone(), prop::collection::vec((0..Vital::ALL.len(), any::<u64>()), 0..9)).prop_map(
             |(time, values)| Record::Vitals {
                 time,

@@ -118,6 +118,13 @@ impl RecordWriter {
                 self.age(time);
                 self.number(bytes);
             }
+            Record::Segment { time, number, path, blocks, bytes } => {
+                self.kind(SEGMENT);
+                self.age(time);
+                self.number(number);
+                self.text(path);
+                self.numbers(&[blocks, bytes]);
+            }
             Record::Fork { time, run, path, bytes } => {
                 self.kind(FORK);
                 self.age(time);
