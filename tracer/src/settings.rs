@@ -5,11 +5,15 @@
 //! | `out` | path | `trace.%p.prof` | the file; `%p` is the process id, `%%` a percent sign; a file that another process is writing gets the id as well |
 //! | `interval` | `auto`, bytes (`64k`, `2m`), `every` | `auto` | mean bytes between samples: as few as the budget buys, fixed, all |
 //! | `settle` | time (`500ms`, `2s`) | `1s` | how often the stream is flushed; what died younger is only counted |
+//! | `max_file` | bytes (`64k`, `100m`) | no limit | a file that is as large goes on in a new one; see [`segments`](crate::writer) |
 //! | `lossless` | `on`, `off` | `off` | a thread waits for the writer rather than lose events |
 //! | `follow` | `all`, `fork`, `exec`, `none` | `all` | which new processes are traced: forked children, executed programs |
 
 use prof::Nanos;
 use prof::weight::EVERY;
+
+/// Of a file before another follows: the facts and images that every file begins with take some kilobytes.
+const SMALLEST_FILE: u64 = 64 << 10;
 
 /// How densely to sample.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,6 +65,8 @@ pub struct Settings {
     pub interval: Interval,
     /// Time between flushes.
     pub settle: Nanos,
+    /// How large a file gets before the stream goes on in a new one.
+    pub max_file: Option<u64>,
     /// Wait rather than lose.
     pub lossless: bool,
     /// Which new processes are traced.
@@ -75,6 +81,7 @@ impl Default for Settings {
             out: "trace.%p.prof".into(),
             interval: Interval::Auto,
             settle: Nanos::SECOND,
+            max_file: None,
             lossless: false,
             follow: Follow::All,
             text: String::new(),
@@ -99,12 +106,23 @@ impl Settings {
                     settings.interval = interval(value).ok_or_else(|| wrong("auto, every or bytes"))?
                 }
                 "settle" => settings.settle = time(value).ok_or_else(|| wrong("a time from 10ms to 1h"))?,
+                "max_file" => {
+                    let size = bytes(value).filter(|&bytes| bytes >= SMALLEST_FILE);
+                    settings.max_file = Some(size.ok_or_else(|| wrong("a size from 64k"))?);
+                }
                 "lossless" => settings.lossless = switch(value).ok_or_else(|| wrong("on or off"))?,
                 "follow" => {
                     settings.follow = follow(value).ok_or_else(|| wrong("all, fork, exec or none"))?
                 }
                 _ => return Err(format!("unknown key '{key}'")),
             }
+        }
+        if settings.max_file.is_some() && settings.interval.is_every() {
+            return Err(
+                "key 'max_file': not with interval=every, of which a part of the stream is worth nothing: \
+                        a new file would have to begin with every live block, which the process does not keep"
+                    .into(),
+            );
         }
         Ok(settings)
     }
@@ -135,19 +153,22 @@ fn interval(text: &str) -> Option<Interval> {
     match text {
         "auto" => Some(Interval::Auto),
         "every" => Some(Interval::Fixed(EVERY)),
-        _ => {
-            let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-            let scale = match text[digits.len()..].to_ascii_lowercase().as_str() {
-                "" | "b" => 1,
-                "k" | "kib" => 1 << 10,
-                "m" | "mib" => 1 << 20,
-                "g" | "gib" => 1 << 30,
-                _ => return None,
-            };
-            let bytes = digits.parse::<u64>().ok()?.checked_mul(scale)?;
-            (1..=1 << 40).contains(&bytes).then_some(Interval::Fixed(bytes))
-        }
+        _ => bytes(text).map(Interval::Fixed),
     }
+}
+
+/// From 1 byte to a tebibyte.
+fn bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let scale = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        _ => return None,
+    };
+    let bytes = digits.parse::<u64>().ok()?.checked_mul(scale)?;
+    (1..=1 << 40).contains(&bytes).then_some(bytes)
 }
 
 fn time(text: &str) -> Option<Nanos> {
@@ -195,6 +216,7 @@ mod tests {
             (settings.interval, settings.settle, settings.lossless),
             (Interval::Fixed(64 << 10), Nanos(250_000_000), true)
         );
+        assert_eq!(Settings::parse("max_file=2m").unwrap().max_file, Some(2 << 20));
         assert!(Settings::parse("interval=every").unwrap().interval.is_every());
         assert_eq!(Settings::parse("").unwrap(), Settings::default());
         assert_eq!(Settings::parse("interval=auto,").unwrap().interval, Interval::Auto);
@@ -211,6 +233,10 @@ mod tests {
             error("interval=99999999999g"),
             "key 'interval': expected auto, every or bytes, not '99999999999g'"
         );
+        assert_eq!(error("max_file=1k"), "key 'max_file': expected a size from 64k, not '1k'");
+        for text in ["max_file=1m,interval=every", "interval=every,max_file=1m"] {
+            assert!(error(text).starts_with("key 'max_file': not with interval=every"));
+        }
         assert_eq!(error("settle=1ms"), "key 'settle': expected a time from 10ms to 1h, not '1ms'");
         assert_eq!(error("lossless=1"), "key 'lossless': expected on or off, not '1'");
         assert_eq!(error("follow=me"), "key 'follow': expected all, fork, exec or none, not 'me'");

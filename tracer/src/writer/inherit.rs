@@ -5,10 +5,10 @@
 //! every event: facts, images, Fork ── parent's events that are not in its file yet ── Complete, own events …
 //! ```
 
-use super::{Images, Output, Source, Writer, event_block, settle};
+use super::segments::{Origin, Segments};
+use super::{Output, Source, Writer, event_block, settle};
 use crate::fork::Fork;
-use crate::settings::Interval;
-use crate::{buffer, clock, phase, start};
+use crate::{buffer, clock, start};
 use prof::{BlockKind, Record, RecordWriter};
 use std::io;
 
@@ -21,30 +21,23 @@ impl Writer {
         let unread = self.collect_unread(fork);
         self.source = Source::default();
         self.lost.clear();
+        self.uncounted = 0;
         self.threads.end_all(fork.time);
-        self.samples.inherit(&mut self.stacks);
+        self.samples.inherit();
         let pid = std::process::id();
         let (path, has_id) = self.settings.path(pid);
         let path = self.output.beside(&if has_id { path } else { super::output::with(&path, pid) });
         let parent = self.output.give_up(path.clone());
         self.output = Output::create(&path, start::entropy().to_le_bytes())?;
         self.facts.renew();
-        self.images = Images::new(self.facts.executable());
+        self.segments = Segments::new(&self.settings);
 
         let every = self.settings.interval.is_every();
         let bytes = if every { parent.written } else { 0 };
+        self.begin_file();
         let mut records = RecordWriter::new(clock::now());
-        self.facts.push(&mut records);
-        self.output.block(BlockKind::Records, records.time(), records.payload());
-        records.restart(records.time());
-        self.images.push(&mut records);
-        self.stacks.push(&mut records);
-        self.samples.push(&mut records, &mut self.threads, false);
-        self.threads.forget(&mut records);
+        self.checkpoint(&mut records);
         records.push(&Record::Fork { time: fork.time, run: parent.run, path: &parent.path, bytes });
-        if self.settings.interval == Interval::Auto {
-            records.push(&Record::Interval { time: records.time(), bytes: phase::interval() });
-        }
         self.output.block(BlockKind::Records, records.time(), records.payload());
         if every {
             self.output.event_blocks(&parent.pending);
@@ -52,6 +45,7 @@ impl Writer {
                 event_block(&mut self.output, stream, &bytes);
             }
         }
+        self.origin = Some(Origin { time: fork.time, run: parent.run, path: parent.path });
         records.restart(records.time());
         records.push(&Record::Complete { time: fork.time });
         self.output.block(BlockKind::Records, records.time(), records.payload());

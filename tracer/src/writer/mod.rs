@@ -18,6 +18,7 @@ mod images;
 mod inherit;
 mod output;
 mod samples;
+mod segments;
 mod source;
 mod stacks;
 mod threads;
@@ -39,6 +40,7 @@ use prof::record::Lost;
 use prof::{BlockKind, Event, Generation, Nanos, Record, RecordWriter, ThreadIndex, varint};
 use rustc_hash::FxHashMap;
 use samples::{Sample, Samples};
+use segments::{Origin, Segments};
 use source::{Source, State};
 use stacks::Stacks;
 use std::ffi::c_void;
@@ -67,17 +69,13 @@ const LAST_FLUSH: Nanos = Nanos(5_000_000_000);
 ///
 /// # Errors
 /// Where the facts cannot be written or the thread cannot be created.
-pub fn start(mut output: Output, settings: Settings) -> io::Result<()> {
+pub fn start(output: Output, settings: Settings) -> io::Result<()> {
     safepoint::enter();
     let facts = Facts::new(&settings);
-    let mut records = RecordWriter::new(clock::now());
-    facts.push(&mut records);
-    if settings.interval == Interval::Auto {
-        records.push(&Record::Interval { time: records.time(), bytes: phase::interval() });
-    }
-    output.block(BlockKind::Records, records.time(), records.payload());
-    let started = output.flush().and_then(|()| {
-        WRITER.store(Box::into_raw(Box::new(Writer::new(output, settings, facts))), Release);
+    let mut writer = Box::new(Writer::new(output, settings, facts));
+    writer.begin_file();
+    let started = writer.output.flush().and_then(|()| {
+        WRITER.store(Box::into_raw(writer), Release);
         launch()
     });
     if started.is_err() {
@@ -200,6 +198,11 @@ struct Writer {
     economy: Option<Economy>,
     /// What the file says was lost.
     lost: FxHashMap<Lost, u64>,
+    /// Events that were lost before their thread had a stream.
+    uncounted: u64,
+    segments: Segments,
+    /// Where the process was forked from.
+    origin: Option<Origin>,
     /// The process was forked, and what is here is its parent's.
     fork: Option<Fork>,
 }
@@ -216,6 +219,9 @@ impl Writer {
             threads: Threads::default(),
             economy: None,
             lost: FxHashMap::default(),
+            uncounted: 0,
+            segments: Segments::new(&settings),
+            origin: None,
             fork: None,
             settings,
         }
@@ -278,28 +284,32 @@ impl Writer {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Brings the file up to date; with `ending` it says why the stream ends there.
+    /// Brings the file up to date; with `ending` it says why the stream ends there. A file that is full ends too.
     fn flush(&mut self, ending: Option<&str>) -> io::Result<()> {
+        let is_full = ending.is_none() && self.segments.is_full(&self.output);
+        let ending = ending.or(is_full.then_some(segments::FULL));
         clock::begin_round();
         let complete = clock::now();
         self.collect(true)?;
         let mut records = RecordWriter::new(clock::now());
         self.images.push(&mut records);
         self.threads.look(&mut records);
-        self.stacks.push(&mut records);
+        self.stacks.push(&mut records, |records| self.output.spill(records));
         self.samples.push(&mut records, &mut self.threads, ending.is_some());
         self.stacks.forget_unused(|| self.samples.nodes());
-        if ending.is_none() {
+        if ending.is_none() || is_full {
             self.adapt(&mut records);
         }
-        self.threads.forget(&mut records);
+        self.threads.end(&mut records);
+        self.threads.forget_unused(|| self.samples.threads());
         self.push_lost(&mut records);
         records.push(&Record::Complete { time: complete });
         if let Some(reason) = ending {
             records.push(&Record::End { reason });
         }
         self.output.block(BlockKind::Records, records.time(), records.payload());
-        self.output.flush()
+        self.output.flush()?;
+        if is_full { self.begin_segment(complete) } else { Ok(()) }
     }
 
     /// Where the interval is ours to choose: chooses the next, and says so.
@@ -311,17 +321,15 @@ impl Writer {
     }
 
     fn push_lost(&mut self, records: &mut RecordWriter) {
+        self.uncounted += stream::take_uncounted();
         for reason in Lost::ALL {
-            let lost = stream::lost(reason);
+            let uncounted = if reason == Lost::Reentrant { self.uncounted } else { 0 };
+            let lost = stream::lost(reason) + uncounted;
             let written = self.lost.entry(reason).or_default();
             if lost > *written {
                 records.push(&Record::Lost { reason, events: lost - *written });
                 *written = lost;
             }
-        }
-        let events = stream::take_uncounted();
-        if events > 0 {
-            records.push(&Record::Lost { reason: Lost::Reentrant, events });
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::facts::start_ticks;
 use crate::safepoint;
 use prof::block::{self, Packer};
-use prof::{BlockKind, Header, Nanos, Record, RunId};
+use prof::{BlockKind, Header, Nanos, Record, RecordWriter, RunId};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::mem::ManuallyDrop;
@@ -38,6 +38,10 @@ pub struct Output {
     written: u64,
     /// Nothing could be written so far.
     is_empty: bool,
+    /// Neither a pipe nor a device.
+    is_regular: bool,
+    /// Where the file goes once another follows, from the root on.
+    earlier: Option<String>,
 }
 
 /// A file whose descriptor the host may close at any time: that is no defect of ours, for which `File` takes it.
@@ -98,15 +102,92 @@ impl Output {
                 (own, file)
             }
         };
-        file.set_len(0).or_else(|error| if file.metadata()?.is_file() { Err(error) } else { Ok(()) })?;
+        Output::begin(path, std::env::current_dir().unwrap_or_default(), run, file)
+    }
+
+    fn begin(path: String, directory: PathBuf, run: RunId, file: Handle) -> io::Result<Output> {
+        let is_regular = file.metadata()?.is_file();
+        file.set_len(0).or_else(|error| if is_regular { Err(error) } else { Ok(()) })?;
         let identity = identity_of(&file)?;
-        let pending = Header::new(run).to_bytes().to_vec();
-        OPEN.1.store(identity.0, Relaxed);
-        OPEN.2.store(identity.1, Relaxed);
-        OPEN.0.store(file.as_raw_fd(), Release);
-        let directory = std::env::current_dir().unwrap_or_default();
-        let (file, packer) = (Some(file), Packer::default());
-        Ok(Output { path, directory, run, file, identity, pending, packer, written: 0, is_empty: true })
+        let output = Output {
+            path,
+            directory,
+            run,
+            identity,
+            pending: Header::new(run).to_bytes().to_vec(),
+            packer: Packer::default(),
+            written: 0,
+            is_empty: true,
+            is_regular,
+            earlier: None,
+            file: Some(file),
+        };
+        output.remember();
+        Ok(output)
+    }
+
+    /// This is the file that a forked child has to close.
+    fn remember(&self) {
+        let descriptor = self.file.as_ref().map_or(-1, |file| file.as_raw_fd());
+        OPEN.1.store(self.identity.0, Relaxed);
+        OPEN.2.store(self.identity.1, Relaxed);
+        OPEN.0.store(descriptor, Release);
+    }
+
+    /// Bytes of the file so far; 0 where it is none.
+    pub fn size(&self) -> u64 {
+        if self.is_regular { self.written } else { 0 }
+    }
+
+    /// Where this file goes once another follows: the name of the one before, or the first that is free.
+    pub fn earlier(&self) -> String {
+        let whole = || self.beside(&self.path);
+        self.earlier.clone().or_else(|| free_name(&whole())).unwrap_or_else(|| with(&whole(), 1))
+    }
+
+    /// Another file of the same stream. Until [`replace`](Self::replace) it has another name.
+    ///
+    /// # Errors
+    /// From the system.
+    pub fn next(&self) -> io::Result<Output> {
+        let path = format!("{}.next", self.path);
+        let begin = || {
+            let file = open(&self.beside(&path))?.ok_or_else(|| io::Error::other("the file is locked"))?;
+            Output::begin(path.clone(), self.directory.clone(), self.run, file)
+        };
+        while_closing(begin).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))
+    }
+
+    /// Takes the name of `full`, of which this is the next; that one takes the name of the one before. There is a file of
+    /// this name at any time. Where somebody has moved it away, it is left there.
+    ///
+    /// # Errors
+    /// From the system, or where the name is another file's by now.
+    pub fn replace(&mut self, full: Output) -> io::Result<()> {
+        let (own, name) = (self.beside(&self.path), full.beside(&full.path));
+        let earlier = full.earlier();
+        match std::fs::metadata(&name).map(|found| (found.dev(), found.ino())) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Ok(found) if found == full.identity => {
+                let _ = std::fs::remove_file(&earlier);
+                // Not every file system has a second name for a file.
+                std::fs::hard_link(&name, &earlier).or_else(|_| std::fs::rename(&name, &earlier))?;
+            }
+            Ok(_) => return Err(io::Error::other("another file has taken its name")),
+            Err(error) => return Err(error),
+        }
+        std::fs::rename(own, name)?;
+        (self.path, self.earlier) = (full.path.clone(), Some(earlier));
+        Ok(())
+    }
+
+    /// Makes a block of records that have become many, and goes on with none.
+    pub fn spill(&mut self, records: &mut RecordWriter) {
+        const MANY: usize = 4 << 20;
+        if records.payload().len() > MANY {
+            self.block(BlockKind::Records, records.time(), records.payload());
+            records.restart(records.time());
+        }
     }
 
     /// Its name, as given.
@@ -214,7 +295,12 @@ impl Output {
 
 /// Opens the file and locks it; `None` where another process has done so. The lock goes with the process.
 fn open(path: &str) -> io::Result<Option<Handle>> {
-    let file = open_high(OpenOptions::new().write(true).create(true).truncate(false).mode(0o600), path)?;
+    // Opening a pipe that nobody reads waits for a reader, and writing to it does not, or fails.
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NONBLOCK);
+    let file = open_high(&options, path)?;
+    // SAFETY: changes the flags of a descriptor that is open, of a file that nobody else has opened.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, 0) };
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => Ok(None),
         // A file system without locks is no reason not to trace.
@@ -269,10 +355,15 @@ fn keep_earlier(path: &str) {
     if is_own(path).is_none_or(|is_own| !is_own) {
         return;
     }
-    const MOST: u32 = 1000;
-    if let Some(free) = (1..MOST).map(|n| with(path, n)).find(|free| !Path::new(free).exists()) {
+    if let Some(free) = free_name(path) {
         let _ = std::fs::rename(path, free);
     }
+}
+
+/// `run.1.prof`, or the first number that is free.
+fn free_name(path: &str) -> Option<String> {
+    const MOST: u32 = 1000;
+    (1..MOST).map(|n| with(path, n)).find(|free| !Path::new(free).exists())
 }
 
 /// Whether a file says that it is of this process. `None` where it says nothing.
@@ -322,85 +413,5 @@ fn open_high(options: &OpenOptions, path: &str) -> io::Result<Handle> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use prof::RecordWriter;
-
-    #[test]
-    fn a_file_in_use_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("run.prof");
-        let path = path.to_str().unwrap();
-        std::fs::write(path, "an older file, longer than a header, which is replaced").unwrap();
-        let mut first = Output::create(path, [1; 16]).unwrap();
-        first.flush().unwrap();
-        let mut second = Output::create(path, [2; 16]).unwrap();
-        second.flush().unwrap();
-        assert_eq!(std::fs::read(path).unwrap(), Header::new([1; 16]).to_bytes());
-        let own = format!("{}/run.{}.prof", folder.path().display(), std::process::id());
-        assert_eq!(second.path(), own);
-        assert_eq!(std::fs::read(own).unwrap(), Header::new([2; 16]).to_bytes());
-        drop(first);
-        assert_eq!(Output::create(path, [3; 16]).unwrap().path(), path);
-    }
-
-    #[test]
-    fn a_descriptor_that_was_closed_and_taken_is_left_to_its_new_owner() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("run.prof");
-        let other = File::create(folder.path().join("other")).unwrap();
-        let mut output = Output::create(path.to_str().unwrap(), [1; 16]).unwrap();
-        output.flush().unwrap();
-        let number = output.file.as_ref().unwrap().as_raw_fd();
-        // SAFETY: another file takes the number; the output finds out.
-        assert_eq!(unsafe { libc::dup2(other.as_raw_fd(), number) }, number);
-        output.block(BlockKind::Records, Nanos(0), &[]);
-        output.flush().unwrap();
-        assert_eq!(std::fs::read(&path).unwrap().len() as u64, output.written);
-        drop(output);
-        assert_eq!(other.metadata().unwrap().len(), 0);
-        // SAFETY: the number is open, as what it was made.
-        let taken = unsafe { File::from_raw_fd(number) };
-        assert_eq!(identity_of(&taken).unwrap(), identity_of(&other).unwrap());
-    }
-
-    #[test]
-    fn the_process_id_goes_before_the_extension() {
-        let id = std::process::id();
-        assert_eq!(with("a.b/run", id), format!("a.b/run.{id}"));
-        assert_eq!(with("run.1.prof", id), format!("run.1.{id}.prof"));
-    }
-
-    #[test]
-    fn the_file_of_an_earlier_program_of_the_process_makes_room() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("run.prof");
-        let path = path.to_str().unwrap();
-        let write = |pid: u32, text: &str| {
-            let mut output = Output::create(path, [1; 16]).unwrap();
-            let mut records = RecordWriter::new(Nanos(0));
-            let ticks = start_ticks().unwrap().to_string();
-            for (key, value) in
-                [("pid", pid.to_string().as_str()), ("process_start_ticks", &ticks), ("is", text)]
-            {
-                records.push(&Record::Fact { key, value });
-            }
-            output.block(BlockKind::Records, Nanos(0), records.payload());
-            output.flush().unwrap();
-        };
-        let names = || {
-            let entries = std::fs::read_dir(folder.path()).unwrap();
-            let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-            names.sort();
-            names
-        };
-        write(1, "another's");
-        write(std::process::id(), "first");
-        assert_eq!(names(), ["run.prof"]);
-        write(std::process::id(), "second");
-        write(std::process::id(), "third");
-        assert_eq!(names(), ["run.1.prof", "run.2.prof", "run.prof"]);
-        let first = std::fs::read(folder.path().join("run.1.prof")).unwrap();
-        assert!(first.windows(5).any(|bytes| bytes == b"first"));
-    }
-}
+#[path = "output_tests.rs"]
+mod tests;

@@ -24,11 +24,19 @@ pub struct Sample {
 /// Counts of the young dead are written at longer and longer intervals, at most this many flushes apart.
 const LONGEST_FOLDING: u64 = 60;
 
-/// Estimates for samples that died young.
+/// Estimates for samples: those of a stack that died young, or all.
 #[derive(Clone, Copy, Default)]
-struct Folded {
+struct Sum {
     blocks: f64,
     bytes: f64,
+}
+
+impl Sum {
+    fn add(&mut self, sample: &Sample) {
+        let blocks = weight::blocks(sample.size, sample.interval);
+        self.blocks += blocks;
+        self.bytes += blocks * sample.size as f64;
+    }
 }
 
 /// The samples of a stream, by the number that hooks gave them.
@@ -40,7 +48,9 @@ pub struct Samples {
     count: u64,
     /// Deaths that came before their births: in another thread's buffer, which was read earlier.
     orphans: FxHashMap<u64, Nanos>,
-    folded: FxHashMap<NodeId, Folded>,
+    folded: FxHashMap<NodeId, Sum>,
+    /// Since the start, whatever has become of them.
+    allocated: Sum,
     flushes: u64,
     /// The flush at which `folded` is written next.
     folding: u64,
@@ -50,6 +60,7 @@ pub struct Samples {
 impl Samples {
     /// A sample was taken.
     pub fn born(&mut self, key: u64, sample: Sample) {
+        self.allocated.add(&sample);
         if self.orphans.remove(&key).is_some() {
             self.fold(sample);
         } else {
@@ -73,20 +84,37 @@ impl Samples {
         self.young.values().chain(self.written.values().map(|(_, sample)| sample)).map(|sample| sample.node)
     }
 
-    /// In a forked child: those that live are to be written, with their stacks; all else is the parent's.
-    pub fn inherit(&mut self, stacks: &mut Stacks) {
-        let anew = stacks.inherit(self.nodes());
+    /// Those that live; of which threads.
+    pub fn threads(&self) -> impl Iterator<Item = ThreadIndex> {
+        self.young.values().chain(self.written.values().map(|(_, sample)| sample)).map(|sample| sample.thread)
+    }
+
+    /// In a forked child: those that live are to be written; all else is the parent's.
+    pub fn inherit(&mut self) {
         let Samples { young, written, .. } = std::mem::take(self);
-        let live = young.into_iter().chain(written.into_iter().map(|(key, (_, sample))| (key, sample)));
+        (self.young, self.written) = (young, written);
+    }
+
+    /// Where a file begins: those that live are to be written, with their stacks. What died young has been.
+    pub fn rewrite(&mut self, stacks: &mut Stacks) {
+        let anew = stacks.rewrite(self.nodes());
+        let young = std::mem::take(&mut self.young).into_iter();
+        let written = std::mem::take(&mut self.written).into_iter();
+        let live = young.chain(written.map(|(key, (_, sample))| (key, sample)));
         let renamed = |sample: Sample| Some(Sample { node: *anew.get(&sample.node)?, ..sample });
         self.young = live.filter_map(|(key, sample)| Some((key, renamed(sample)?))).collect();
+        (self.count, self.flushes, self.folding) = (0, 0, 0);
+        self.folded.clear();
+        self.freed.clear();
+    }
+
+    /// Everything that was sampled since the start: estimated blocks and bytes.
+    pub fn allocated(&self) -> (u64, u64) {
+        (self.allocated.blocks.round() as u64, self.allocated.bytes.round() as u64)
     }
 
     fn fold(&mut self, sample: Sample) {
-        let blocks = weight::blocks(sample.size, sample.interval);
-        let folded = self.folded.entry(sample.node).or_default();
-        folded.blocks += blocks;
-        folded.bytes += blocks * sample.size as f64;
+        self.folded.entry(sample.node).or_default().add(&sample);
     }
 
     /// Appends survivors and deaths of what had been written; counts only now and then, and with the last flush.
@@ -110,7 +138,7 @@ impl Samples {
         self.folding = self.flushes + self.flushes.min(LONGEST_FOLDING);
         let mut folded: Vec<_> = self.folded.drain().collect();
         folded.sort_unstable_by_key(|(node, _)| *node);
-        for (node, Folded { blocks, bytes }) in folded {
+        for (node, Sum { blocks, bytes }) in folded {
             records.push(&Record::Folded { node, blocks: blocks as f32, bytes: bytes as f32 });
         }
     }
@@ -158,9 +186,10 @@ mod tests {
         samples.born(20, Sample { node: stacks.intern(1, &[1]), ..sample(0, 8) });
         samples.died(11, Nanos(6));
         samples.died(12, Nanos(6));
-        samples.inherit(&mut stacks);
+        samples.inherit();
+        samples.rewrite(&mut stacks);
         let mut records = RecordWriter::new(Nanos(100));
-        stacks.push(&mut records);
+        stacks.push(&mut records, |_| {});
         samples.push(&mut records, &mut Threads::default(), false);
         samples.died(10, Nanos(7));
         samples.push(&mut records, &mut Threads::default(), true);

@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 pub struct Stacks {
     /// For the present generation only: addresses mean something else in another.
     nodes: FxHashMap<(NodeId, u64), NodeId>,
-    /// Of earlier generations: what a forked child may inherit.
+    /// Of earlier generations: what another file may have to begin with.
     earlier: Vec<Node>,
     /// How many of these were left when last those without a live sample were forgotten.
     used: usize,
@@ -66,8 +66,9 @@ impl Stacks {
         }
     }
 
-    /// In a forked child: only the stacks of live samples are left, and are to be written. What their nodes are called now.
-    pub fn inherit(&mut self, live: impl Iterator<Item = NodeId>) -> FxHashMap<NodeId, NodeId> {
+    /// Where a file begins: only the stacks of live samples are left, and are to be written. What their nodes are called
+    /// now.
+    pub fn rewrite(&mut self, live: impl Iterator<Item = NodeId>) -> FxHashMap<NodeId, NodeId> {
         // The present generation's nodes join the earlier ones.
         self.enter(u32::MAX);
         let Stacks { mut earlier, .. } = std::mem::take(self);
@@ -82,9 +83,10 @@ impl Stacks {
         anew
     }
 
-    /// Appends what is new.
-    pub fn push(&mut self, records: &mut RecordWriter) {
+    /// Appends what is new. Now and then `spill` may take what there is.
+    pub fn push(&mut self, records: &mut RecordWriter, mut spill: impl FnMut(&mut RecordWriter)) {
         for definition in self.unwritten.drain(..) {
+            spill(records);
             records.push(&match definition {
                 Definition::Generation(generation) => Record::Generation(generation),
                 Definition::Node { parent, address } => Record::Node { parent, address },
@@ -118,7 +120,7 @@ mod tests {
             stacks.forget_unused(|| [NodeId(2), last].into_iter());
             assert!(stacks.earlier.len() < 4200, "{}", stacks.earlier.len());
         }
-        let anew = stacks.inherit([NodeId(2), last].into_iter());
+        let anew = stacks.rewrite([NodeId(2), last].into_iter());
         assert_eq!((anew[&NodeId(2)], anew[&last], stacks.count), (NodeId(2), NodeId(5), 5));
     }
 
@@ -131,7 +133,7 @@ mod tests {
         assert_eq!(stacks.intern(0, &[1, 2, 4]), NodeId(4));
         assert_eq!(stacks.intern(1, &[1]), NodeId(5));
         let mut records = RecordWriter::new(prof::Nanos(0));
-        stacks.push(&mut records);
+        stacks.push(&mut records, |_| {});
         let kinds: Vec<_> =
             prof::Records::new(prof::Nanos(0), records.payload()).map(Result::unwrap).collect();
         assert_eq!(kinds.len(), 6);

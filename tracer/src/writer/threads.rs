@@ -7,7 +7,7 @@
 use crate::stream::{self, Occupant};
 use prof::event::{ThreadName, name_text};
 use prof::{Nanos, Record, RecordWriter, ThreadIndex};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// What is known of a thread.
 struct Known {
@@ -21,10 +21,15 @@ struct Known {
     flushes: u64,
 }
 
-/// The threads that have not ended, and those that have since the last flush.
+/// The threads of the process.
 #[derive(Default)]
 pub struct Threads {
+    /// Those that have not ended, and those that have since the last flush.
     known: FxHashMap<ThreadIndex, Known>,
+    /// Those that have ended before, as far as another file may have to speak of them.
+    ended: FxHashMap<ThreadIndex, Known>,
+    /// How many of these were left when last those without a live sample were forgotten.
+    used: usize,
 }
 
 impl Threads {
@@ -83,21 +88,37 @@ impl Threads {
         }
     }
 
-    /// In a forked child: nothing is written yet, and no thread of the parent lives on.
+    /// In a forked child: no thread of the parent lives on.
     pub fn end_all(&mut self, time: Nanos) {
-        for known in self.known.values_mut() {
-            (known.end, known.written, known.flushes) = (Some(known.end.unwrap_or(time)), false, 0);
-        }
+        self.known.values_mut().for_each(|known| known.end = Some(known.end.unwrap_or(time)));
     }
 
-    /// Appends the ends of threads that the file has, and forgets those that have ended.
-    pub fn forget(&mut self, records: &mut RecordWriter) {
+    /// Where a file begins: nothing is written yet.
+    pub fn rewrite(&mut self) {
+        self.known.extend(self.ended.drain());
+        self.known.values_mut().for_each(|known| (known.written, known.flushes) = (false, 0));
+    }
+
+    /// Appends the ends of threads that the file has.
+    pub fn end(&mut self, records: &mut RecordWriter) {
         let mut ended: Vec<_> = self.known.extract_if(|_, known| known.end.is_some()).collect();
         ended.sort_unstable_by_key(|(thread, _)| *thread);
         for (thread, known) in ended {
             if let (Some(time), true) = (known.end, known.written) {
                 records.push(&Record::ThreadEnd { thread, time });
+                self.ended.insert(thread, known);
             }
+        }
+    }
+
+    /// Forgets those of the ended that own no live sample, once there are many.
+    pub fn forget_unused<I: Iterator<Item = ThreadIndex>>(&mut self, live: impl FnOnce() -> I) {
+        const FEW: usize = 256;
+        if self.ended.len() > FEW + 2 * self.used {
+            let live: FxHashSet<ThreadIndex> = live().collect();
+            self.ended.retain(|thread, _| live.contains(thread));
+            self.ended.shrink_to_fit();
+            self.used = self.ended.len();
         }
     }
 }
