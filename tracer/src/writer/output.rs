@@ -158,6 +158,11 @@ impl Output {
         while_closing(begin).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))
     }
 
+    /// Removes what there is of a file that could not be written as a whole.
+    pub fn discard(&self) {
+        let _ = std::fs::remove_file(self.beside(&self.path));
+    }
+
     /// Takes the name of `full`, of which this is the next; that one takes the name of the one before. There is a file of
     /// this name at any time. Where somebody has moved it away, it is left there.
     ///
@@ -237,7 +242,7 @@ impl Output {
     /// descriptor, as daemons close all, the file is opened again.
     ///
     /// # Errors
-    /// From the system, or where the file is not at its path any more.
+    /// From the system, or where the file was removed or truncated.
     pub fn flush(&mut self) -> io::Result<()> {
         self.write(|work| safepoint::outside(work))
     }
@@ -256,7 +261,7 @@ impl Output {
         run: impl FnOnce(&mut dyn FnMut() -> io::Result<()>) -> io::Result<()>,
     ) -> io::Result<()> {
         let whole_path = self.beside(&self.path);
-        let Output { file, identity, pending, written, is_empty, .. } = self;
+        let Output { file, identity, pending, written, is_empty, is_regular, .. } = self;
         run(&mut || {
             let mut write = || {
                 if !file.as_ref().is_some_and(|file| identity_of(file).is_ok_and(|found| found == *identity))
@@ -266,6 +271,9 @@ impl Output {
                     *file = Some(reopen(&whole_path, *identity, *written)?);
                 }
                 let mut open: &File = file.as_ref().ok_or(io::ErrorKind::NotFound)?;
+                if *is_regular {
+                    expect_whole(open, &whole_path, *written)?;
+                }
                 open.write_all(pending)
             };
             let done = while_closing(&mut write);
@@ -327,6 +335,20 @@ fn while_closing<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 /// Device and inode.
 fn identity_of(file: &File) -> io::Result<(u64, u64)> {
     file.metadata().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// What is written to a file without a name is lost, and what is written behind the end of one cannot be read.
+fn expect_whole(file: &File, path: &str, written: u64) -> io::Result<()> {
+    let found = file.metadata()?;
+    // Some file systems never count names.
+    let is_named = || std::fs::metadata(path).is_ok_and(|named| named.ino() == found.ino());
+    if found.nlink() == 0 && !is_named() {
+        return Err(io::Error::other("the file was removed"));
+    }
+    if found.len() < written {
+        return Err(io::Error::other("the file was truncated"));
+    }
+    Ok(())
 }
 
 /// Opens the file that was at `path`, to go on behind its first bytes.

@@ -92,7 +92,7 @@ impl Writer {
         records.push(&Record::Segment { time, number, path, blocks, bytes });
         records.push(&Record::Complete { time });
         self.output.block(BlockKind::Records, records.time(), records.payload());
-        self.output.flush_beginning()?;
+        self.output.flush_beginning().inspect_err(|_| self.output.discard())?;
         self.segments.opening = self.output.size();
         self.output.replace(full)
     }

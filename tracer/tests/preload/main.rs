@@ -15,5 +15,6 @@ mod python;
 mod reference;
 mod settings;
 mod stacks;
+mod storage;
 mod symbols;
 mod threads;
