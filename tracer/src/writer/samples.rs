@@ -218,6 +218,26 @@ mod tests {
         assert_eq!(written, [1, 2, 4, 8, 16, 32, 64, 124, 184, 244, 300]);
     }
 
+    /// A million a second, of which never more than a thousand live: as many are held, and none of the dead.
+    #[test]
+    fn memory_is_in_proportion_to_what_lives() {
+        const LIVE: u64 = 1000;
+        let mut samples = Samples::default();
+        for key in 0..1_000_000 {
+            samples.born(key, sample(key as u32 % 50, 100));
+            if key % 2 == 0 {
+                // Of another thread, whose buffer was read before.
+                samples.died(key + 1, Nanos(7));
+                key.checked_sub(LIVE).into_iter().for_each(|old| samples.died(old, Nanos(7)));
+            }
+        }
+        let held = samples.young.capacity() + samples.orphans.capacity() + samples.folded.capacity();
+        assert!(held < 8 * LIVE as usize, "room for {held}");
+        assert_eq!(samples.allocated(), (1_000_000, 100_000_000));
+        let folded: f64 = samples.folded.values().map(|sum| sum.blocks).sum();
+        assert_eq!(folded as usize + samples.young.len(), 1_000_000);
+    }
+
     #[test]
     fn a_death_may_come_first() {
         let mut samples = Samples::default();
