@@ -97,6 +97,13 @@ pub fn remove(block: u64) -> Option<u64> {
     None
 }
 
+/// The numbers of all samples whose blocks are in. What comes or goes meanwhile may be among them or not.
+pub fn samples() -> impl Iterator<Item = u64> {
+    let slots = buckets().iter().flat_map(|bucket| bucket.blocks.iter().zip(&bucket.samples));
+    let is_in = |slot: &AtomicU64| !matches!(slot.load(Acquire), 0 | u64::MAX);
+    slots.filter(move |(slot, _)| is_in(slot)).map(|(_, number)| number.load(Relaxed))
+}
+
 #[cfg(test)]
 pub mod tests {
     use super::*;
@@ -115,6 +122,8 @@ pub mod tests {
         let entered = (0..50_000).filter(|&i| insert(block(i), i + 1)).count();
         assert_eq!(entered, 50_000);
         assert_eq!(IN_USE.load(Relaxed), SIZES.len());
+        let numbers: std::collections::HashSet<u64> = samples().collect();
+        assert!((0..50_000).all(|i| numbers.contains(&(i + 1))));
         assert_eq!(remove(block(60_000)), None);
         let found = (0..50_000).filter(|&i| remove(block(i)) == Some(i + 1)).count();
         assert_eq!(found, entered);

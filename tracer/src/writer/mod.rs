@@ -32,7 +32,7 @@ use crate::buffer::{FUTEX_WAIT, FUTEX_WAKE};
 use crate::fork::Fork;
 use crate::local::{Guard, local};
 use crate::settings::{Interval, Settings};
-use crate::{buffer, clock, own_thread, phase, safepoint, say, stream, watch};
+use crate::{buffer, clock, live, own_thread, phase, safepoint, say, stream, watch};
 use economy::Economy;
 use facts::Facts;
 use images::Images;
@@ -200,6 +200,8 @@ struct Writer {
     lost: FxHashMap<Lost, u64>,
     /// Events that were lost before their thread had a stream.
     uncounted: u64,
+    /// All that had been lost when that was last made up for.
+    mended: u64,
     segments: Segments,
     /// Where the process was forked from.
     origin: Option<Origin>,
@@ -220,6 +222,7 @@ impl Writer {
             economy: None,
             lost: FxHashMap::default(),
             uncounted: 0,
+            mended: 0,
             segments: Segments::new(&settings),
             origin: None,
             fork: None,
@@ -291,6 +294,7 @@ impl Writer {
         clock::begin_round();
         let complete = clock::now();
         self.collect(true)?;
+        self.mend();
         let mut records = RecordWriter::new(clock::now());
         self.images.push(&mut records);
         self.threads.look(&mut records);
@@ -317,6 +321,18 @@ impl Writer {
         if let Some(bytes) = self.economy.as_mut().and_then(Economy::next) {
             phase::set_interval(bytes);
             records.push(&Record::Interval { time: records.time(), bytes });
+        }
+    }
+
+    /// Where events have been lost, samples may seem to live for ever: the table of live blocks knows better.
+    fn mend(&mut self) {
+        if self.settings.interval.is_every() {
+            return;
+        }
+        self.samples.bury(clock::now());
+        let lost = stream::lost(Lost::BackPressure) + stream::lost(Lost::Reentrant) + self.uncounted;
+        if std::mem::replace(&mut self.mended, lost) != lost {
+            self.samples.miss(&live::samples().collect());
         }
     }
 

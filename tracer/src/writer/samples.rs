@@ -4,7 +4,7 @@
 use super::stacks::Stacks;
 use super::threads::Threads;
 use prof::{Nanos, NodeId, Record, RecordWriter, ThreadIndex, weight};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// An allocation that was sampled.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -55,6 +55,8 @@ pub struct Samples {
     /// The flush at which `folded` is written next.
     folding: u64,
     freed: Vec<(u64, Nanos)>,
+    /// Those of which a death may have been lost.
+    missed: Vec<u64>,
 }
 
 impl Samples {
@@ -76,6 +78,22 @@ impl Samples {
             self.freed.push((number, time));
         } else {
             self.orphans.insert(key, time);
+        }
+    }
+
+    /// Where deaths may have been lost: those that are not among the `live` are dead. Of most the death is only on its way:
+    /// it is waited for until [`bury`](Self::bury).
+    pub fn miss(&mut self, live: &FxHashSet<u64>) {
+        let known = self.young.keys().chain(self.written.keys());
+        self.missed = known.copied().filter(|key| !live.contains(key)).collect();
+    }
+
+    /// Those that have been missed, and not been heard of since, died without a word.
+    pub fn bury(&mut self, time: Nanos) {
+        for key in std::mem::take(&mut self.missed) {
+            if self.young.contains_key(&key) || self.written.contains_key(&key) {
+                self.died(key, time);
+            }
         }
     }
 
@@ -236,6 +254,27 @@ mod tests {
         assert_eq!(samples.allocated(), (1_000_000, 100_000_000));
         let folded: f64 = samples.folded.values().map(|sum| sum.blocks).sum();
         assert_eq!(folded as usize + samples.young.len(), 1_000_000);
+    }
+
+    #[test]
+    fn a_death_that_was_lost_is_found_out() {
+        let mut samples = Samples::default();
+        for key in 1..=4 {
+            samples.born(key, sample(1, 8));
+        }
+        flush(&mut samples);
+        samples.born(5, sample(1, 8));
+        // 2 and 5 have died, 3 as well, of which is heard later.
+        samples.miss(&FxHashSet::from_iter([1, 4]));
+        samples.died(3, Nanos(60));
+        samples.bury(Nanos(70));
+        samples.bury(Nanos(80));
+        let freed = |sample, time| format!("Freed {{ sample: {sample}, time: Nanos({time}) }}");
+        let folded = "Folded { node: NodeId(1), blocks: 1.0, bytes: 8.0 }".to_owned();
+        let numbers: Vec<u64> = [2, 3].map(|key| samples.written.get(&key).map_or(key, |_| 0)).to_vec();
+        assert_eq!(numbers, [2, 3], "neither is live any more");
+        assert_eq!(flush(&mut samples), [freed(3, 60), freed(2, 70), folded]);
+        assert_eq!((samples.written.len(), samples.orphans.len()), (2, 0));
     }
 
     #[test]

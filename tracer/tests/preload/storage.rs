@@ -1,10 +1,11 @@
 //! The file: one that is as large as it may be, and disks that fill up, stand still or lose it.
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{Case, Outcome, analyzer, compiled, machine, tracer};
+use crate::harness::{Case, Outcome, Traced, analyzer, compiled, machine, tracer};
 use crate::process::MODES;
 
 const SEGMENTS: &str = "interval=2,settle=10ms,max_file=64k";
@@ -229,4 +230,47 @@ fn a_pipe_that_nobody_reads_does_not_hold_the_program() {
     let settings = format!("out={}", pipe.display());
     let stderr = said(&Case::new("churn.c").arg("1"), directory.path(), &settings);
     assert!(stderr.starts_with("libtrace: failed to write") && stderr.contains("No such device"), "{stderr}");
+}
+
+/// What is freed while the disk stands still is not live afterwards, although nobody has heard of it.
+#[test]
+fn a_disk_that_stood_still_leaves_nothing_behind_that_does_not_live() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    assert!(Command::new("mkfifo").arg(path("pipe")).status().is_ok_and(|status| status.success()));
+    // Open for reading and writing, a pipe never ends.
+    let mut pipe = File::options().read(true).write(true).open(path("pipe")).unwrap();
+    let mut file = File::create(path("run.prof")).unwrap();
+    let (stalled, ended, resume) = (path("stalled"), path("ended"), path("resume"));
+    let disk = std::thread::spawn(move || {
+        let mut bytes = vec![0; 1 << 16];
+        loop {
+            if stalled.exists() && !resume.exists() {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+                continue;
+            }
+            let len = pipe.read(&mut bytes).unwrap();
+            file.write_all(&bytes[..len]).unwrap();
+            if ended.exists() {
+                return;
+            }
+        }
+    });
+    let case = Case::new("stalled.c");
+    let outcome = case.run(directory.path(), Some("out=pipe,interval=2,settle=10ms"));
+    // The disk waits for something to read.
+    fs::write(path("ended"), "").unwrap();
+    File::options().write(true).open(path("pipe")).unwrap().write_all(b"\0").unwrap();
+    disk.join().unwrap();
+    // On a machine that is busy what is left takes long to write.
+    let late = "libtrace: the last events were not written within 5 s";
+    let said_else = outcome.stderr.lines().any(|line| line != late);
+    assert!(outcome.status.success() && !said_else, "{outcome:?}");
+    let profile = path("run.prof");
+    let profile = profile.to_str().unwrap();
+    let diff = analyzer(&["diff", &format!("{profile}@start"), profile, "--json"]);
+    assert!(diff["lost_events"].as_i64() > Some(0), "the disk was too fast");
+    assert_eq!(retained(&diff, "freed_meanwhile"), (0, Vec::new()));
+    let traced = Traced::of(outcome, directory.path().join("run.prof"), directory);
+    assert_eq!(retained(&diff, "stays").0, traced.truth("live")["stays"].0);
 }
