@@ -11,7 +11,7 @@
 COUNTS(freed_meanwhile);
 COUNTS(stays);
 
-enum { BLOCKS = 1000, WRITTEN = 60000, MANY = 600000, DEPTH = 24 };
+enum { BLOCKS = 1000, WRITTEN = 80000, MANY = 600000, DEPTH = 24 };
 
 SITE void *freed_meanwhile(size_t size) { return keep(malloc(size)); }
 SITE void *stays(size_t size) { return keep(malloc(size)); }
@@ -45,7 +45,7 @@ int main(void) {
   flush();
   touch("stalled");
   // More than a pipe holds, which the tracer then waits for; and more events than it has room for.
-  for (int i = 0; i < WRITTEN; i++) written(100 + (size_t)i % 5000);
+  for (unsigned i = 0; i < WRITTEN; i++) written(100 + (i * 2654435761u >> 20) % 500);
   usleep(100000);
   for (unsigned i = 0; i < MANY; i++) free(even((i % 64) * 2654435761u >> 8, DEPTH));
   for (int i = 0; i < BLOCKS; i++) {

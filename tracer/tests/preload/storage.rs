@@ -30,6 +30,14 @@ fn the_last_segment_alone_has_all_that_is_live() {
     assert!(report["segment"]["number"].as_u64() >= Some(4), "{}", report["segment"]);
     assert_eq!(report["segment"]["file_before"], path("run.1.prof"));
     assert_eq!(report["ended"], "the process exited");
+    // What is counted at births is what is counted again from survivors and young deaths, but for the last moment.
+    let before = analyzer(&["report", &path("run.1.prof"), "--json"]);
+    for (sum, carried) in
+        [("allocated_bytes", "allocated_before_bytes"), ("allocated_count", "allocated_before_count")]
+    {
+        let [sum, carried] = [&before[sum], &report["segment"][carried]].map(|value| value.as_f64().unwrap());
+        assert!((sum / carried - 1.0).abs() < 0.05, "{sum} and {carried}");
+    }
     let diff = |before: &str| {
         let diff = analyzer(&["diff", before, &path("run.prof"), "--json"]);
         assert_eq!((diff["meaning"].as_str(), diff["lost_events"].as_u64()), (Some("matched"), Some(0)));
