@@ -4,8 +4,9 @@ use crate::live::Allocated;
 use crate::threads::Threads;
 use crate::units::Bytes;
 use prof::read::What;
-use prof::record::BadRecord;
+use prof::record::{BadRecord, Vital};
 use prof::{BlockKind, Damage, Generation, Header, Lost, ModuleId, Nanos, ReadError, Reader, Record, RunId};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek};
@@ -158,6 +159,8 @@ pub struct Survey {
     pub threads: Threads,
     /// In order of first appearance.
     pub images: Vec<Image>,
+    /// The last value of each that was measured of the process as a whole.
+    pub vitals: BTreeMap<Vital, u64>,
     /// Events that are not in the file, by reason.
     pub lost: Vec<(Lost, u64)>,
     /// Where the process comes from, if it was forked from a traced one.
@@ -272,6 +275,7 @@ impl Survey {
             marks: Vec::new(),
             threads: Threads::default(),
             images: Vec::new(),
+            vitals: BTreeMap::new(),
             lost: Vec::new(),
             fork: None,
             segment: None,
@@ -370,7 +374,8 @@ impl Survey {
             }
             Record::Thread { thread, tid, start, name } => self.threads.note(thread, tid, start, name),
             Record::ThreadEnd { thread, time } => self.threads.end(thread, time),
-            Record::Generation(_) | Record::Vitals { .. } | Record::Arena { .. } | Record::Held { .. } => {}
+            Record::Vitals { ref values, .. } => self.vitals.extend(values.iter().copied()),
+            Record::Generation(_) | Record::Arena { .. } | Record::Held { .. } => {}
             Record::Node { .. } => self.records.nodes += 1,
             Record::Sample { .. } => self.records.samples += 1,
             Record::Freed { .. } => self.records.freed += 1,

@@ -8,6 +8,7 @@
 //! libraries later that bring their own, out of reach of `RTLD_NEXT`, and that may be unloaded again: for them the
 //! operators here allocate with `malloc`, and only a failure is left to the caller's own operator.
 
+use crate::arch::caller::with_caller;
 use crate::arch::hooks::{
     allocate, allocate_aligned, allocate_zeroed, announce, find_first, forward, own_new, reallocate,
     reallocate_array, release,
@@ -17,7 +18,7 @@ use crate::local::as_own;
 use crate::unwind::objects;
 use crate::watch;
 use std::ffi::{CStr, c_int, c_void};
-use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering::*};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering::*};
 
 /// Where the next function in line is.
 #[repr(transparent)]
@@ -72,6 +73,7 @@ macro_rules! hook {
     (reallocate, $symbol:ident) => { reallocate!($symbol, super::real::$symbol, cfg_attr(not(test), unsafe(no_mangle))); };
     (release, $symbol:ident) => { release!($symbol, super::real::$symbol, cfg_attr(not(test), unsafe(no_mangle))); };
     (after $before:ident, $symbol:ident) => { announce!($symbol, super::real::$symbol, crate::exits::$before, cfg_attr(not(test), unsafe(no_mangle))); };
+    (with_caller $function:path, $symbol:ident) => { with_caller!($symbol, $function, cfg_attr(not(test), unsafe(no_mangle))); };
     (elsewhere, $symbol:ident) => { #[cfg(test)] pub use super::elsewhere::$symbol; };
 }
 
@@ -118,8 +120,13 @@ entries! {
     free_sized:         [release],         early::free, or free;
     free_aligned_sized: [release],         early::free, or free;
     malloc_usable_size: [elsewhere],       early::usable_size;
-    pthread_create:     [elsewhere],       early::unavailable;
+    pthread_create:     [with_caller crate::loader::create_thread], early::unavailable;
     dlclose:            [elsewhere],       early::unavailable;
+    mmap:               [with_caller crate::mapping::map],   early::unavailable;
+    mmap64:             [with_caller crate::mapping::map],   early::unavailable;
+    mremap:             [with_caller crate::mapping::remap], early::unavailable;
+    munmap:             [elsewhere],       early::unavailable;
+    mprotect:           [elsewhere],       early::unavailable;
     _exit:              [after before_exit], early::unavailable;
     _Exit:              [after before_exit], early::unavailable;
     execl:              [after before_exec], early::unavailable;
@@ -136,7 +143,8 @@ entries! {
 #[cfg(test)]
 mod elsewhere {
     pub use super::malloc_usable_size;
-    pub use crate::loader::{dlclose, pthread_create};
+    pub use crate::loader::dlclose;
+    pub use crate::mapping::{mprotect, munmap};
 }
 
 macro_rules! operator_hook {
@@ -315,6 +323,18 @@ pub fn install() {
     for index in 0..OPERATORS.len() {
         find_operator(index as u32);
     }
+    if let Some(object) = objects::find(real::malloc.get() as u64) {
+        ALLOCATOR.0.store(object.start, Relaxed);
+        ALLOCATOR.1.store(object.end, Relaxed);
+    }
+}
+
+/// First byte and end of the library whose `malloc` is called.
+static ALLOCATOR: (AtomicU64, AtomicU64) = (AtomicU64::new(0), AtomicU64::new(0));
+
+/// Whether an address is of that library.
+pub fn is_allocators(address: u64) -> bool {
+    (ALLOCATOR.0.load(Relaxed)..ALLOCATOR.1.load(Relaxed)).contains(&address)
 }
 
 /// The path of the library whose `malloc` is called.
@@ -325,6 +345,13 @@ pub fn allocator() -> Option<String> {
     // SAFETY: dladdr found the object, whose name is a C string that lives while the object is loaded; the object of
     // the process's malloc is never unloaded.
     found.then(|| unsafe { CStr::from_ptr(info.dli_fname) }.to_string_lossy().into_owned())
+}
+
+/// A function that the library defines whose `malloc` is called.
+pub fn allocators(name: &CStr) -> Option<*mut c_void> {
+    // SAFETY: the name is a C string.
+    let function = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    (!function.is_null() && home(function) == home(real::malloc.get())).then_some(function)
 }
 
 fn next(name: &CStr) -> *mut c_void {

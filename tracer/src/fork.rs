@@ -16,7 +16,10 @@
 use crate::local::{Guard, as_own, local};
 use crate::phase::{self, Phase};
 use crate::unwind::rules;
-use crate::{buffer, clock, heap, loader, safepoint, sampler, say, stream, watch, writer};
+use crate::{
+    buffer, clock, heap, holders, loader, mapping, own_thread, safepoint, sampler, say, stream,
+    thread_stacks, vitals, watch, writer,
+};
 use prof::Nanos;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
@@ -108,6 +111,8 @@ unsafe extern "C" fn in_parent() {
 unsafe extern "C" fn in_child() {
     let is_safe = safepoint::reset();
     watch::forked();
+    vitals::forked();
+    own_thread::forked();
     let writes = writer::abandon();
     PROCESS.store(std::process::id(), Relaxed);
     mark();
@@ -133,6 +138,8 @@ unsafe extern "C" fn in_child() {
     local.interval.set(0);
     local.countdown.set(0);
     local.rest.set(0);
+    // No holder of this process has created the thread.
+    local.creator.set(0);
 }
 
 /// Makes what a forked child needs to record, where that has not been done. False where it cannot record.
@@ -154,10 +161,14 @@ fn resume_now() -> bool {
     let fork = Fork { time: Nanos(TIME.load(Relaxed)), first_stream: FIRST_STREAM.load(Relaxed) };
     let resumed = as_own(|| {
         loader::forked();
+        holders::forked();
+        thread_stacks::forked();
+        mapping::forked();
         rules::forked();
         buffer::create();
         without_signals(|| {
             watch::resume()?;
+            vitals::start()?;
             writer::resume(fork)
         })
     });

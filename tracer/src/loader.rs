@@ -1,14 +1,16 @@
 //! Hooks of what changes stacks and code: `pthread_create` and `dlclose`. `dlopen` is left alone: the loader looks at
 //! who called it.
 
+use crate::arch::frame::Caller;
 use crate::arch::hooks::thread_start;
 use crate::arch::thread::own_stack;
 use crate::entry::{real, wait_for_entries};
+use crate::holders::{self, HolderIndex};
 use crate::local::{as_own, local};
 use crate::unwind::rules;
-use crate::{fork, phase, watch};
+use crate::{fork, phase, record, thread_stacks, watch};
 use std::ffi::{c_int, c_void};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
 type Start = unsafe extern "C" fn(*mut c_void) -> *mut c_void;
 type PthreadCreate =
@@ -20,6 +22,8 @@ pub struct Slot {
     function: AtomicUsize,
     argument: AtomicUsize,
     stack_size: AtomicU64,
+    /// The creator's holder.
+    holder: AtomicU32,
 }
 
 /// Threads that may be starting at one moment; beyond that a thread is created without noting its stack.
@@ -29,6 +33,7 @@ static SLOTS: [Slot; 256] = [const {
         function: AtomicUsize::new(0),
         argument: AtomicUsize::new(0),
         stack_size: AtomicU64::new(0),
+        holder: AtomicU32::new(0),
     }
 }; 256];
 
@@ -51,16 +56,33 @@ pub fn real_pthread_create() -> PthreadCreate {
     unsafe { std::mem::transmute(real::pthread_create.get()) }
 }
 
-/// As the C function; the new thread notes the bounds of its stack before it runs `start`.
+/// The key whose destructor ends a thread that a holder has created.
+static KEY: AtomicU32 = AtomicU32::new(u32::MAX);
+
+/// Makes the key. False where there is none left.
+pub fn create_key() -> bool {
+    let mut key = 0;
+    // SAFETY: `key` is a valid place, and the destructor asks nothing of its argument.
+    let made = unsafe { libc::pthread_key_create(&mut key, Some(thread_ends)) } == 0;
+    if made {
+        KEY.store(key, Release);
+    }
+    made
+}
+
+/// As the C function `pthread_create`, called by `caller`; the new thread notes the bounds of its stack, and who made it,
+/// before it runs `start`.
 ///
 /// # Safety
 /// As the C function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
-pub unsafe extern "C" fn pthread_create(
+pub unsafe extern "C" fn create_thread(
     thread: *mut libc::pthread_t,
     attributes: *const libc::pthread_attr_t,
     start: Start,
     argument: *mut c_void,
+    _: u64,
+    _: u64,
+    caller: Caller,
 ) -> c_int {
     let real = real_pthread_create();
     fork::resume();
@@ -75,7 +97,8 @@ pub unsafe extern "C" fn pthread_create(
     slot.function.store(start as usize, Relaxed);
     slot.argument.store(argument as usize, Relaxed);
     // SAFETY: the caller's attributes are null or valid.
-    slot.stack_size.store(unsafe { stack_size(attributes) }, Release);
+    slot.stack_size.store(unsafe { stack_size(attributes) }, Relaxed);
+    slot.holder.store(holder_of(caller).map_or(0, |holder| holder.number() + 1), Release);
     // SAFETY: the thread's first function is `thread_start`, which takes a slot; the rest are the caller's arguments.
     unsafe {
         let begin: Start = std::mem::transmute(thread_start as unsafe extern "C" fn());
@@ -85,6 +108,15 @@ pub unsafe extern "C" fn pthread_create(
         }
         status
     }
+}
+
+/// The holder of the stack that creates a thread, where that is recorded.
+fn holder_of(caller: Caller) -> Option<HolderIndex> {
+    let mut holder = None;
+    if phase::now() == phase::Phase::Tracing {
+        record::record(local(), |local| holder = Some(record::holder(local, caller)));
+    }
+    holder
 }
 
 /// # Safety
@@ -132,13 +164,33 @@ fn default_attributes() -> Option<GetDefault> {
 pub unsafe extern "C" fn thread_begins(slot: *const Slot) -> Run {
     // SAFETY: by contract.
     let slot = unsafe { &*slot };
-    let size = slot.stack_size.load(Acquire);
+    let holder = slot.holder.load(Acquire).checked_sub(1).map(HolderIndex::from_number);
+    let size = slot.stack_size.load(Relaxed);
     let run = Run { function: slot.function.load(Relaxed), argument: slot.argument.load(Relaxed) };
     slot.taken.store(false, Release);
     let (low, high) = own_stack(size);
     local().stack_high.set(high);
     local().stack_low.set(low);
+    if let Some(holder) = holder {
+        let local = local();
+        local.stack_bytes.set(size);
+        local.creator.set(u64::from(holder.number()) + 1);
+        holders::thread_begins(holder, size);
+        thread_stacks::enter(low, high);
+        // glibc may allocate for a key of a high number: that is our own doing.
+        // SAFETY: the key is ours, and any value but null has its destructor called.
+        as_own(|| unsafe { libc::pthread_setspecific(KEY.load(Acquire), std::ptr::from_ref(local).cast()) });
+    }
     run
+}
+
+/// The destructor of the key.
+unsafe extern "C" fn thread_ends(_: *mut c_void) {
+    let local = local();
+    if let Some(number) = local.creator.take().checked_sub(1) {
+        holders::thread_ends(HolderIndex::from_number(number as u32), local.stack_bytes.get());
+        thread_stacks::leave(local.stack_high.get());
+    }
 }
 
 /// As the C function; what was known of the code that goes is forgotten.

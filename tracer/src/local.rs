@@ -37,6 +37,10 @@ pub struct Local {
     pub stack_low: Cell<u64>,
     /// One past the highest byte of its own stack.
     pub stack_high: Cell<u64>,
+    /// The number of the holder that created the thread, plus 1, while it is counted there; else 0.
+    pub creator: Cell<u64>,
+    /// Bytes of its stack, as asked for.
+    pub stack_bytes: Cell<u64>,
 }
 
 /// Bytes of a block.

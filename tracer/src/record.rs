@@ -12,6 +12,7 @@
 use crate::arch::frame::Caller;
 use crate::buffer::{BufferRef, Exchange};
 use crate::errno::Errno;
+use crate::holders::{self, HolderIndex};
 use crate::local::{Guard, Local, local};
 use crate::phase::{self, Phase};
 use crate::stream::{self, Own, Stream};
@@ -45,6 +46,12 @@ static LOSSLESS: AtomicBool = AtomicBool::new(false);
 /// From now on threads wait for the writer rather than lose events.
 pub fn be_lossless() {
     LOSSLESS.store(true, Relaxed);
+}
+
+/// Whether a thread that cannot record now may wait for the writer: where it was asked to, but not for a stopped writer, and
+/// not in the child of a vfork, where the thread that would wait is another process's.
+pub fn may_wait() -> bool {
+    LOSSLESS.load(Relaxed) && phase::now() == Phase::Tracing && fork::is_own_process()
 }
 
 /// A block that has just come to life, and the frame that asked for it.
@@ -185,7 +192,7 @@ pub extern "C" fn realloc(
 
 /// Runs `work` guarded, unless the thread may not record now.
 #[inline(always)]
-fn record(local: &Local, work: impl FnOnce(&Local)) {
+pub fn record(local: &Local, work: impl FnOnce(&Local)) {
     match local.guard() {
         Guard::Own => {}
         Guard::Recording => stream::lose(local, Lost::Reentrant),
@@ -195,6 +202,16 @@ fn record(local: &Local, work: impl FnOnce(&Local)) {
             local.set_guard(Guard::Open);
         }
     }
+}
+
+/// Under which holder the stack of a caller is kept that acquires something beside blocks.
+pub fn holder(local: &Local, caller: Caller) -> HolderIndex {
+    let Some((stream, own)) = stream_of(local) else { return HolderIndex::NONE };
+    let interval = if own.interval == 0 { phase::interval() } else { own.interval };
+    if !unwind(local, Born { block: 0, size: 0, caller }, stream, own, interval) {
+        return HolderIndex::NONE;
+    }
+    holders::of((own.stated - 1) as u32, own.trail.addresses(0))
 }
 
 /// Counts `size` bytes down. Where the block is to be recorded, the interval that it was sampled at.
@@ -442,9 +459,7 @@ pub fn wait_for_empty(exchange: &Exchange) -> Option<BufferRef> {
     const PAUSE: Nanos = Nanos(100_000);
     loop {
         let buffer = exchange.take_empty();
-        let is_wanted = buffer.is_none() && LOSSLESS.load(Relaxed) && phase::now() == Phase::Tracing;
-        // In the child of a vfork the thread that would wait is another process's.
-        if !is_wanted || !fork::is_own_process() {
+        if buffer.is_some() || !may_wait() {
             return buffer;
         }
         exchange.wake_writer();

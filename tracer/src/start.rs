@@ -5,8 +5,8 @@ use crate::settings::{Interval, Settings};
 use crate::unwind::{objects, stack};
 use crate::writer::{self, Output};
 use crate::{
-    budget, buffer, clock, entry, environment, exits, filter, fork, live, phase, record, sampler, say,
-    stream, watch,
+    budget, buffer, clock, entry, environment, exits, filter, fork, holders, live, loader, mapping, phase,
+    record, sampler, say, stream, vitals, watch,
 };
 use prof::RunId;
 use std::sync::Mutex;
@@ -51,6 +51,7 @@ fn ready() -> Result<u64, String> {
     }
     watch::first_look();
     clock::begin();
+    mapping::begin();
     note_main_stack();
     let entropy = entropy();
     sampler::seed(entropy as u64);
@@ -58,8 +59,8 @@ fn ready() -> Result<u64, String> {
         record::be_lossless();
     }
     let every = settings.interval.is_every();
-    let tables = every || live::create();
-    if !stream::create_key() || !tables {
+    let tables = (every || live::create()) && holders::create();
+    if !stream::create_key() || !loader::create_key() || !tables {
         return Err("failed to reserve memory or a thread key".into());
     }
     if every {
@@ -88,6 +89,7 @@ extern "C" fn begin() {
         }
         fork::install(settings.follow.forks());
         exits::install();
+        vitals::find_allocator();
         if !settings.follow.executes() {
             environment::leave_preload();
         }
@@ -95,6 +97,7 @@ extern "C" fn begin() {
         let settle = settings.settle;
         let begin = |output| {
             watch::start(settle)?;
+            vitals::start()?;
             writer::start(output, settings)
         };
         let started = Output::create(&path, run).and_then(|output| without_signals(|| begin(output)));

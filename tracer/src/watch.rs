@@ -254,8 +254,7 @@ pub fn forked() {
 
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
     local().set_guard(Guard::Own);
-    // SAFETY: a C string of less than 16 bytes.
-    unsafe { libc::prctl(libc::PR_SET_NAME, c"libtrace-loader".as_ptr()) };
+    own_thread::begin(c"libtrace-loader");
     let pause = Nanos(PAUSE.load(Relaxed));
     let mut asked = false;
     while phase::now() == Phase::Tracing {

@@ -67,6 +67,8 @@ fn write_text(survey: &Survey, census: &Census, warnings: &[String], out: &mut d
         .collect();
     writeln!(out, "lost       {}", if lost.is_empty() { "no events".to_owned() } else { lost.join(", ") })?;
     section(out, "facts", survey.facts.iter().map(|(key, value)| format!("{key} = {value}")))?;
+    let vitals = survey.vitals.iter().map(|(vital, value)| format!("{} = {value}", vital.text()));
+    section(out, "vitals", vitals)?;
     let at = |time| Seconds(survey.seconds(time));
     section(out, "marks", survey.marks.iter().map(|(name, time)| format!("{} {name}", at(*time))))?;
     section(
@@ -118,6 +120,8 @@ fn as_json(survey: &Survey, census: &Census, warnings: &[String]) -> Value {
         .collect();
     let lost: serde_json::Map<String, Value> =
         survey.lost.iter().map(|(why, events)| (why.text().to_owned(), Value::from(*events))).collect();
+    let vitals: serde_json::Map<String, Value> =
+        survey.vitals.iter().map(|(vital, value)| (vital.text().to_owned(), Value::from(*value))).collect();
     let marks: Vec<Value> =
         survey.marks.iter().map(|(name, time)| json!({"name": name, "at_s": at(*time)})).collect();
     json!({
@@ -140,6 +144,7 @@ fn as_json(survey: &Survey, census: &Census, warnings: &[String]) -> Value {
         "events": census.events,
         "event_bytes": survey.event_bytes,
         "facts": facts,
+        "vitals": vitals,
         "marks": marks,
         "threads": threads,
         "modules": modules,

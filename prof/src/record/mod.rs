@@ -252,7 +252,9 @@ pub enum Record<'a> {
         /// Bytes of it that the program has freed, or not yet used.
         free: u64,
     },
-    /// What one stack has acquired since tracing began.
+    /// What one node's stack has acquired since tracing began, or, in a forked child, of what it inherited and since. Nodes
+    /// of several generations of the module map may be one stack: their counts add up. The root is all stacks that are not
+    /// known.
     Held {
         /// Of what.
         resource: Resource,
@@ -264,7 +266,7 @@ pub enum Record<'a> {
         acquired: u64,
         /// How many of them have been released.
         released: u64,
-        /// Bytes of those that have not.
+        /// Bytes of those that have not; of mappings, those that can be accessed.
         bytes: u64,
     },
     /// The file is not its process's first: it begins with the samples that were live, which stand before this record. A

@@ -43,7 +43,8 @@ vitals! {
     Pss = 5 "pss",
     /// What the allocator has from the system, its mapped blocks included.
     AllocatorSystem = 6 "allocator_system",
-    /// What of it the program has in use, with the allocator's own overhead.
+    /// What of it the program has in use, as the allocator counts: glibc with its own overhead, and with freed blocks that
+    /// threads keep for themselves.
     AllocatorInUse = 7 "allocator_in_use",
     /// What of it lies in blocks that are mapped one by one (`hblkhd`).
     AllocatorMapped = 8 "allocator_mapped",
@@ -51,15 +52,17 @@ vitals! {
     AllocatorReleased = 9 "allocator_released",
     /// Number of the allocator's arenas.
     Arenas = 10 "arenas",
-    /// The size from which blocks are mapped one by one; glibc raises it as such blocks are freed.
+    /// The size from which blocks are mapped one by one; glibc raises it as such blocks are freed. It tells nobody: not
+    /// stated by this tracer.
     MapThreshold = 11 "map_threshold",
-    /// Address space that the program has mapped itself, and not unmapped.
+    /// Anonymous memory that the program has mapped itself and not unmapped, as far as it can be accessed at all: of a
+    /// reservation (`PROT_NONE`) the part that has been made accessible. Files and what the allocator maps are not in it.
     Mapped = 12 "mapped",
-    /// Number of threads.
+    /// Number of the program's threads, without the tracer's.
     Threads = 13 "threads",
-    /// Address space of the stacks of the threads that the program created.
+    /// Address space of the stacks of the threads that the program created and that have not ended, as asked for.
     ThreadStacks = 14 "thread_stacks",
-    /// RAM of those stacks.
+    /// RAM of those stacks; read less often.
     ThreadStacksResident = 15 "thread_stacks_resident",
     /// The smallest memory limit of the process's control groups.
     CgroupLimit = 16 "cgroup_limit",
@@ -77,7 +80,7 @@ vitals! {
     Cpu = 22 "cpu_ns",
     /// CPU time of the tracer in nanoseconds, where it is measured.
     TracerCpu = 23 "tracer_cpu_ns",
-    /// Memory of the tracer.
+    /// Memory of the tracer in RAM: its heap, tables and buffers; read less often.
     TracerMemory = 24 "tracer_memory",
 }
 

@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `hooks` | the shapes of hooks, in assembly |
+//! | `caller` | the shape of hooks that are written in Rust, in assembly |
 //! | `thread` | the thread's block of static TLS, and its own stack |
 //! | `frame` | registers and their DWARF numbers; what a hook says of its caller |
 //! | `step` | packed unwind rules, and the step from a frame to its caller's |
@@ -15,9 +16,9 @@ mod aarch64;
 mod x86_64;
 
 #[cfg(target_arch = "aarch64")]
-pub use aarch64::{frame, hooks, step, thread};
+pub use aarch64::{caller, frame, hooks, step, thread};
 #[cfg(target_arch = "x86_64")]
-pub use x86_64::{frame, hooks, step, thread};
+pub use x86_64::{caller, frame, hooks, step, thread};
 
 #[cfg(test)]
 mod tests {

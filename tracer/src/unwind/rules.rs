@@ -51,6 +51,11 @@ fn find_or(return_address: u64, read: impl FnOnce(u64) -> Option<Rule>) -> Rule 
     rule
 }
 
+/// Where the cache is, and how many bytes it has.
+pub fn cache() -> (u64, u64) {
+    (&raw const CACHE as u64, size_of_val(&CACHE) as u64)
+}
+
 /// Whether addresses may be changing their meaning.
 #[inline]
 pub fn is_unloading() -> bool {

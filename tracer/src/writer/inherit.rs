@@ -8,7 +8,7 @@
 use super::segments::{Origin, Segments};
 use super::{Output, Source, Writer, event_block, settle};
 use crate::fork::Fork;
-use crate::{buffer, clock, start};
+use crate::{buffer, clock, mapping, start};
 use prof::{BlockKind, Record, RecordWriter};
 use std::io;
 
@@ -24,6 +24,7 @@ impl Writer {
         self.uncounted = 0;
         self.threads.end_all(fork.time);
         self.samples.inherit();
+        self.mappings.forked();
         let pid = std::process::id();
         let (path, has_id) = self.settings.path(pid);
         let path = self.output.beside(&if has_id { path } else { super::output::with(&path, pid) });
@@ -54,7 +55,8 @@ impl Writer {
 
     /// Reads the buffers that the parent's writer had not read: into the samples, or returned as events of a stream.
     fn collect_unread(&mut self, fork: Fork) -> Vec<(u32, Vec<u8>)> {
-        let Writer { settings, source, stacks, samples, threads, .. } = self;
+        let Writer { settings, source, stacks, samples, threads, mappings, .. } = self;
+        mapping::collect_inherited(|change| mappings.apply(change));
         let mut unread = Vec::new();
         let read = source.collect_rest(fork.first_stream, |stream, state, bytes| {
             if settings.interval.is_every() {

@@ -14,14 +14,17 @@
 
 mod economy;
 mod facts;
+mod held;
 mod images;
 mod inherit;
+mod mappings;
 mod output;
 mod samples;
 mod segments;
 mod source;
 mod stacks;
 mod threads;
+mod vitals;
 
 #[cfg(test)]
 mod concurrent;
@@ -32,10 +35,12 @@ use crate::buffer::{FUTEX_WAIT, FUTEX_WAKE};
 use crate::fork::Fork;
 use crate::local::{Guard, local};
 use crate::settings::{Interval, Settings};
-use crate::{buffer, clock, live, own_thread, phase, safepoint, say, stream, watch};
+use crate::{buffer, clock, live, mapping, own_thread, phase, safepoint, say, stream, watch};
 use economy::Economy;
 use facts::Facts;
+use held::Held;
 use images::Images;
+use mappings::Mappings;
 use prof::record::Lost;
 use prof::{BlockKind, Event, Generation, Nanos, Record, RecordWriter, ThreadIndex, varint};
 use rustc_hash::FxHashMap;
@@ -47,6 +52,7 @@ use std::ffi::c_void;
 use std::io;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
 use threads::Threads;
+use vitals::Vitals;
 
 const RUNNING: u32 = 1;
 const FINISHING: u32 = 2;
@@ -114,8 +120,7 @@ fn launch() -> io::Result<()> {
 
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
     local().set_guard(Guard::Own);
-    // SAFETY: a C string of less than 16 bytes.
-    unsafe { libc::prctl(libc::PR_SET_NAME, c"libtrace".as_ptr()) };
+    own_thread::begin(c"libtrace");
     // SAFETY: `launch` is only called where a box was stored, and this is the process's only writer.
     let mut writer = unsafe { Box::from_raw(WRITER.load(Acquire)) };
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.run()));
@@ -133,6 +138,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     safepoint::leave();
     // Where the program's threads are gone, the last one calls `exit`, and has the larger stack for it.
     watch::stop();
+    crate::vitals::stop();
     std::ptr::null_mut()
 }
 
@@ -195,6 +201,9 @@ struct Writer {
     stacks: Stacks,
     samples: Samples,
     threads: Threads,
+    mappings: Mappings,
+    held: Held,
+    vitals: Vitals,
     economy: Option<Economy>,
     /// What the file says was lost.
     lost: FxHashMap<Lost, u64>,
@@ -219,6 +228,9 @@ impl Writer {
             stacks: Stacks::default(),
             samples: Samples::default(),
             threads: Threads::default(),
+            mappings: Mappings::default(),
+            held: Held::default(),
+            vitals: Vitals::default(),
             economy: None,
             lost: FxHashMap::default(),
             uncounted: 0,
@@ -249,13 +261,16 @@ impl Writer {
                 look = clock::now().0 + Nanos::SECOND.0;
             }
             // The process ends with its last thread. That is this one then: it ends too, and the C library calls `exit`.
-            let is_last = is_time && threads::are_gone(1 + watch::threads());
+            let is_last = is_time && threads::are_gone(1 + watch::threads() + crate::vitals::threads());
             let ending = match state {
                 FINISHING => Some("the process exited"),
                 FLUSHING => Some("the process executed another program"),
                 _ if is_last => Some("the last thread ended"),
                 _ => None,
             };
+            if ending.is_some() {
+                safepoint::outside(crate::vitals::look_again);
+            }
             if ending.is_some() || clock::now().0 >= next {
                 self.flush(ending)?;
                 next = clock::now().0 + self.settings.settle.0;
@@ -274,7 +289,8 @@ impl Writer {
 
     /// Takes what the threads have; with `current` also from buffers that are still being filled.
     fn collect(&mut self, current: bool) -> io::Result<()> {
-        let Writer { settings, output, source, images, stacks, samples, threads, .. } = self;
+        let Writer { settings, output, source, images, stacks, samples, threads, mappings, .. } = self;
+        mapping::collect(|change| mappings.apply(change));
         let every = settings.interval.is_every();
         let mut failed = None;
         source.collect(current, |index, state, bytes| {
@@ -295,11 +311,14 @@ impl Writer {
         let complete = clock::now();
         self.collect(true)?;
         self.mend();
+        self.held.meet(&mut self.stacks);
         let mut records = RecordWriter::new(clock::now());
         self.images.push(&mut records);
         self.threads.look(&mut records);
         self.stacks.push(&mut records, |records| self.output.spill(records));
         self.samples.push(&mut records, &mut self.threads, ending.is_some());
+        self.held.push(&mut records, &self.mappings);
+        self.vitals.push(&mut records, ending.is_some(), &self.mappings, &self.held);
         self.stacks.forget_unused(|| self.samples.nodes());
         if ending.is_none() || is_full {
             self.adapt(&mut records);

@@ -10,7 +10,7 @@
 //! step. The one before keeps the first free number, as the file of a process's earlier program does, and older ones are
 //! removed. Samples keep the time of their birth, so growth since an instant in an earlier file can be told from the last.
 
-use super::{Images, Output, Writer};
+use super::{Held, Images, Output, Vitals, Writer};
 use crate::clock;
 use crate::phase;
 use crate::settings::{Interval, Settings};
@@ -68,8 +68,12 @@ impl Writer {
         self.threads.rewrite();
         self.images = Images::new(self.facts.executable());
         self.images.push(records);
+        self.held = Held::default();
+        self.held.meet(&mut self.stacks);
+        self.vitals = Vitals::default();
         self.stacks.push(records, |records| self.output.spill(records));
         self.samples.push(records, &mut self.threads, false);
+        self.held.push(records, &self.mappings);
         self.threads.end(records);
     }
 

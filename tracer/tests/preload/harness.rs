@@ -108,6 +108,11 @@ impl Machine {
         self.emulator.is_some()
     }
 
+    /// Whether the process that the kernel knows is the emulator's, with threads and memory of its own.
+    pub fn is_emulated(&self) -> bool {
+        self.emulator.is_some()
+    }
+
     /// Runs `program`, with a library preloaded.
     pub fn command(&self, program: &Path, preload: Option<&Path>) -> Command {
         let mut command = match self.emulator {

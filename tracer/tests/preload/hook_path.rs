@@ -49,16 +49,24 @@ const FAST_PATHS: [(&str, usize); 33] = [
 ];
 
 /// The hooks' slow paths.
-const RECORDERS: [&str; 5] = [
+const RECORDERS: [&str; 13] = [
     "trace::record::alloc",
     "trace::record::posix_memalign",
     "trace::record::free",
     "trace::record::realloc_begin",
     "trace::record::realloc",
+    "trace::loader::holder_of",
+    "trace::loader::thread_ends",
+    "trace::mapping::has_mapped",
+    "trace::mapping::will_unmap",
+    "trace::mapping::has_protected",
+    "trace::mapping::will_remap",
+    "trace::mapping::has_remapped",
+    "trace::holders::thread_begins",
 ];
 
 /// Functions of other libraries that recorders may call, and why that is safe. None is a cancellation point.
-const IMPORTS: [(&str, &str); 15] = [
+const IMPORTS: [(&str, &str); 14] = [
     ("__errno_location", "an address in the thread's static TLS"),
     ("bcmp", "touches the bytes it is given"),
     ("memcmp", "touches the bytes it is given"),
@@ -67,8 +75,11 @@ const IMPORTS: [(&str, &str); 15] = [
     ("memset", "touches the bytes it is given"),
     ("strlen", "reads a path that is kept for ever"),
     ("clock_gettime", "reads the clock, without a lock"),
-    ("syscall", "futex wakes, the thread's number, whether a page is readable, a pause with lossless=on"),
-    ("mmap", "a mapping for a buffer, a stream or the module list; no allocator is involved"),
+    (
+        "syscall",
+        "futex wakes, the thread's number, whether a page is readable, a pause with lossless=on; a mapping for a buffer, a \
+      stream or the module list: no allocator is involved",
+    ),
     ("getpid", "whether this is a child of `vfork`, where a thread waits for the writer"),
     ("prctl", "the thread's name, once a thread"),
     ("pthread_setspecific", "once a thread; what glibc may allocate for it is forwarded and not recorded"),
@@ -136,6 +147,7 @@ fn unrecorded_calls_are_a_few_instructions() {
     let exported: BTreeSet<_> = include_str!("exported.txt").lines().collect();
     let mut listed: BTreeSet<_> = FAST_PATHS.map(|(name, _)| name).into();
     listed.extend(["malloc_usable_size", "pthread_create", "dlclose"]);
+    listed.extend(["mmap", "mmap64", "mremap", "munmap", "mprotect"]);
     listed.extend([
         "_exit", "_Exit", "execl", "execle", "execlp", "execv", "execve", "execvp", "execvpe", "fexecve",
     ]);

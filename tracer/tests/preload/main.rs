@@ -8,6 +8,7 @@ mod harness;
 
 mod entry_points;
 mod family;
+mod held;
 mod hook_path;
 mod killed;
 mod loader;
@@ -19,4 +20,5 @@ mod stacks;
 mod storage;
 mod symbols;
 mod threads;
+mod vitals;
 mod young;

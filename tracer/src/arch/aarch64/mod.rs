@@ -1,6 +1,7 @@
 //! AArch64, AAPCS64.
 
 pub mod frame;
+pub mod caller;
 pub mod hooks;
 pub mod step;
 #[cfg_attr(miri, path = "../interpreted.rs")]

@@ -1,0 +1,220 @@
+//! What is measured of the process as a whole, beside its events.
+//!
+//! | source | read by | at least |
+//! |---|---|---|
+//! | [`process`]: `/proc/self/status`, clocks, page faults | the writer, which waits for nothing there | a second apart |
+//! | [`share`]: `/proc/self/smaps_rollup`, which holds up changes of the address space | this module's thread | 10 s apart |
+//! | [`groups`]: the control groups' files | this thread | a second apart |
+//! | [`allocator`]: what the allocator says, under locks that the program may hold for ever | this thread | a second apart |
+//! | [`own`]: pages of our own tables, and of the program's stacks, in RAM | this thread | 10 s apart |
+//!
+//! Nobody waits for this thread, but for the end of the process, a little. A source may take 0.1 % of a core: the longer
+//! a look takes, the later the next ([`pace`]). One that takes 50 ms of CPU time is not looked at again, because other
+//! threads may have waited as long for a lock.
+
+mod allocator;
+mod glibc;
+mod groups;
+mod own;
+mod pace;
+mod pages;
+pub mod process;
+mod share;
+
+pub use allocator::find as find_allocator;
+
+use crate::buffer::{FUTEX_WAIT, FUTEX_WAKE};
+use crate::local::{Guard, local};
+use crate::phase::{self, Phase};
+use crate::{clock, own_thread};
+use allocator::Allocator;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use groups::Groups;
+use pace::Pace;
+use prof::Nanos;
+use prof::record::Vital;
+use std::ffi::c_void;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
+
+/// One arena of the C library's allocator.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Arena {
+    /// Its number.
+    pub number: u32,
+    /// Bytes that it has from the system.
+    pub system: u64,
+    /// Bytes of it that are free.
+    pub free: u64,
+}
+
+/// What one look at a source has found.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Reading {
+    /// When.
+    pub time: Nanos,
+    /// What was measured.
+    pub values: Vec<(Vital, u64)>,
+    /// Where the source knows them.
+    pub arenas: Vec<Arena>,
+}
+
+/// Readings that may be on their way. Where the writer does not come for them, later ones are not worth keeping either.
+const MOST_READINGS: usize = 64;
+
+/// Bytes of the thread's stack; `malloc_info` takes some 20 KiB.
+const STACK: usize = 256 << 10;
+
+/// How long the end of the process waits for a last look.
+const PATIENCE: Nanos = Nanos(100_000_000);
+
+type Channel = (Sender<Reading>, Receiver<Reading>);
+
+static CHANNEL: AtomicPtr<Channel> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Whether there is the thread.
+static RUNNING: AtomicU32 = AtomicU32::new(0);
+
+/// Whether a look out of turn is asked for.
+static ASKED: AtomicU32 = AtomicU32::new(0);
+
+/// Counts the looks out of turn.
+static ANSWERED: AtomicU32 = AtomicU32::new(0);
+
+fn channel() -> Option<&'static Channel> {
+    // SAFETY: null, or from a box that is never freed.
+    unsafe { CHANNEL.load(Acquire).as_ref() }
+}
+
+/// Starts the thread; in a forked child, which has none any more, again. Signals are to be held back.
+///
+/// # Errors
+/// Where the thread cannot be created.
+pub fn start() -> io::Result<()> {
+    // A parent's channel may be in the middle of a change.
+    CHANNEL.store(Box::into_raw(Box::new(bounded(MOST_READINGS))), Release);
+    ASKED.store(0, Relaxed);
+    RUNNING.store(1, Release);
+    // SAFETY: `run` does not use its argument.
+    let started = unsafe { own_thread::spawn(run, std::ptr::null_mut(), STACK) };
+    if started.is_err() {
+        RUNNING.store(0, Release);
+    }
+    started
+}
+
+/// How many threads this module has now.
+pub fn threads() -> u32 {
+    RUNNING.load(Acquire)
+}
+
+/// In a forked child: the thread is the parent's.
+pub fn forked() {
+    RUNNING.store(0, Release);
+    CHANNEL.store(std::ptr::null_mut(), Release);
+}
+
+/// For the writer: what has been found since the last call.
+pub fn readings() -> impl Iterator<Item = Reading> {
+    channel().into_iter().flat_map(|(_, receiver)| receiver.try_iter())
+}
+
+/// For the writer, at the end of the process: has every source looked at once more, and waits for it a little.
+pub fn look_again() {
+    if threads() == 0 {
+        return;
+    }
+    let answered = ANSWERED.load(Acquire);
+    ask();
+    let deadline = clock::now().0 + PATIENCE.0;
+    while ANSWERED.load(Acquire) == answered && threads() > 0 {
+        let left = deadline.saturating_sub(clock::now().0);
+        if left == 0 {
+            return;
+        }
+        let limit = clock::timespec(Nanos(left));
+        // SAFETY: waits on an address of ours while it holds `answered`, with a valid time limit.
+        unsafe { libc::syscall(libc::SYS_futex, ANSWERED.as_ptr(), FUTEX_WAIT, answered, &limit) };
+    }
+}
+
+/// After the end of tracing: ends the thread, and waits for it a little.
+pub fn stop() {
+    const STEP: Nanos = Nanos(1_000_000);
+    ask();
+    for _ in 0..100 {
+        if threads() == 0 {
+            // It still has to leave the C library.
+            return clock::sleep(STEP);
+        }
+        clock::sleep(STEP);
+    }
+}
+
+fn ask() {
+    ASKED.store(1, Release);
+    wake(&ASKED);
+}
+
+fn wake(word: &AtomicU32) {
+    // SAFETY: wakes sleepers on an address of ours.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), FUTEX_WAKE, i32::MAX) };
+}
+
+/// Sleeps until a look out of turn is asked for, but no longer than `most`. Whether one is.
+fn sleep(most: Nanos) -> bool {
+    let limit = clock::timespec(most);
+    // SAFETY: waits on an address of ours while it holds 0, with a valid time limit.
+    unsafe { libc::syscall(libc::SYS_futex, ASKED.as_ptr(), FUTEX_WAIT, 0, &limit) };
+    ASKED.swap(0, AcqRel) != 0
+}
+
+extern "C" fn run(_: *mut c_void) -> *mut c_void {
+    local().set_guard(Guard::Own);
+    own_thread::begin(c"libtrace-vitals");
+    // What goes wrong here costs the readings, and nothing else.
+    let _ = std::panic::catch_unwind(look_on);
+    RUNNING.store(0, Release);
+    ANSWERED.fetch_add(1, AcqRel);
+    wake(&ANSWERED);
+    std::ptr::null_mut()
+}
+
+type Source<'a> = &'a mut dyn FnMut(&mut Reading);
+
+/// Looks at each source in its time, until tracing ends.
+fn look_on() {
+    const SECOND: Nanos = Nanos::SECOND;
+    const RARELY: Nanos = Nanos(10 * SECOND.0);
+    let Some((sender, _)) = channel() else { return };
+    let groups = Groups::of(Path::new("/proc/self"), Path::new("/"));
+    let mut allocator = Allocator::get();
+    let mut sources: [(Pace, Source); 4] = [
+        (Pace::new(SECOND), &mut |reading| allocator.read(reading)),
+        (Pace::new(SECOND), &mut |reading| reading.values = groups.read()),
+        (Pace::new(RARELY), &mut |reading| reading.values = share::read(Path::new("/proc/self"))),
+        (Pace::new(RARELY), &mut |reading| reading.values = own::read(Path::new("/proc/self"))),
+    ];
+    let mut is_asked = false;
+    loop {
+        for (pace, source) in &mut sources {
+            let mut reading = Reading { time: clock::now(), ..Reading::default() };
+            let is_due = if is_asked { pace.is_quick() } else { pace.is_due(reading.time) };
+            if is_due {
+                pace.measure(|| source(&mut reading));
+                // The values are of some moment of the look, and no event before this one is missing from them.
+                let _ = sender.try_send(reading);
+            }
+        }
+        if is_asked {
+            ANSWERED.fetch_add(1, AcqRel);
+            wake(&ANSWERED);
+        }
+        if phase::now() != Phase::Tracing {
+            return;
+        }
+        let next = sources.iter().filter_map(|(pace, _)| pace.next()).min().unwrap_or(Nanos(u64::MAX));
+        is_asked = sleep(Nanos(next.0.saturating_sub(clock::now().0).min(SECOND.0)));
+    }
+}
