@@ -52,13 +52,15 @@ impl<V: Copy + AddAssign> CallTree<V> {
         }
     }
 
-    /// Adds the stacks of one file, the largest first: where merged stacks differ in lines, the first one's stay.
+    /// Adds the stacks of one file, the largest first: where merged stacks differ in lines, the first one's stay. Returns
+    /// where each of them ends.
     pub fn add(
         &mut self,
         stacks: &Stacks,
         frames: &SiteFrames,
         rows: impl IntoIterator<Item = (Stack, Option<Arc<str>>, V)>,
-    ) {
+    ) -> FxHashMap<Stack, NodeHandle> {
+        let mut ends = FxHashMap::default();
         let mut by_stack = FxHashMap::default();
         by_stack.insert(Stack::EMPTY, ROOT);
         let mut path = Vec::new();
@@ -76,6 +78,7 @@ impl<V: Copy + AddAssign> CallTree<V> {
                 at = frames.get(*site).iter().rev().fold(at, |parent, frame| self.node(parent, frame));
                 by_stack.insert(*node, at);
             }
+            ends.insert(stack, NodeHandle(at));
             match self.entries.get_mut(&at) {
                 Some(entry) => {
                     entry.value += value;
@@ -88,6 +91,7 @@ impl<V: Copy + AddAssign> CallTree<V> {
                 }
             }
         }
+        ends
     }
 
     fn node(&mut self, parent: u32, frame: &Frame) -> u32 {

@@ -1,6 +1,7 @@
 //! What only the events say: how many there are, and of which threads.
 
-use crate::profile::{Profile, Survey};
+use crate::profile::Profile;
+use crate::survey::Survey;
 use crate::threads::Threads;
 use prof::event::name_text;
 use prof::{BlockKind, Event, EventDecoder, ReadError, Record, ThreadIndex, varint};

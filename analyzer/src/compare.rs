@@ -1,18 +1,22 @@
 //! Two instants, of one process or of two: from files to growth.
 
-use crate::calltree::CallTree;
+use crate::calltree::{CallTree, NodeHandle};
 use crate::estimate::Estimate;
 use crate::growth::{Growth, Meaning};
+use crate::held::Holdings;
 use crate::input::Input;
 use crate::instant::InstantError;
 use crate::live::{Allocated, Peak};
-use crate::profile::Recording;
-use crate::replay::{Instant, Replayed, Snapshot};
+use crate::replay::{Instant, Plan, Replayed, Snapshot};
 use crate::rows::{Cells, cells_after, cells_before, matched_rows, rows};
+use crate::shape::{Grid, History};
+use crate::stacks::{Stack, Stacks};
+use crate::survey::Recording;
 use crate::symbolize::Progress;
 use crate::symbols::Lookup;
 use crate::units::Seconds;
 use prof::ReadError;
+use rustc_hash::FxHashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -90,6 +94,40 @@ pub struct Comparison {
     pub warnings: Vec<String>,
 }
 
+/// What is known of a span beside the two instants, where one process is looked at in detail.
+#[derive(Debug)]
+pub struct Detail {
+    /// The live set in between.
+    pub history: History,
+    /// Where the stacks that changed end in the comparison's tree.
+    pub nodes: FxHashMap<Stack, NodeHandle>,
+    /// What the stacks of the history mean.
+    pub stacks: Stacks,
+    /// What stacks held beside blocks, at both instants.
+    pub held: [Holdings; 2],
+}
+
+/// Two instants of one file, with what lies between them.
+///
+/// # Errors
+/// As [`compare`].
+pub fn compare_in_detail(
+    before: &Input,
+    after: &Input,
+    lookup: &Lookup,
+    mut progress: impl FnMut(Progress),
+) -> Result<(Comparison, Detail), Error> {
+    let grid = Grid::new(before.at, after.at);
+    match matched(before, after, Some(grid), lookup, &mut progress) {
+        Err(error) if error.is_damage() => {
+            let (before, after) = (before.checked()?, after.checked()?);
+            let grid = Grid::new(before.at, after.at);
+            matched(&before, &after, Some(grid), lookup, progress)
+        }
+        result => result,
+    }
+}
+
 /// Runs the whole line for two instants.
 ///
 /// # Errors
@@ -115,41 +153,44 @@ fn compare_surveyed(
     progress: impl FnMut(Progress),
 ) -> Result<Comparison, Error> {
     if before.survey.header.run == after.survey.header.run {
-        matched(before, after, lookup, progress)
+        if before.at < after.survey.start() {
+            return matched_across(before, after, lookup, progress);
+        }
+        Ok(matched(before, after, None, lookup, progress)?.0)
     } else {
         aggregated(before, after, lookup, progress)
     }
 }
 
-/// Of one process: the second file has the first one's events as well, unless it begins later.
+/// Of one process: the second file has the first one's events as well.
 fn matched(
     before: &Input,
     after: &Input,
+    grid: Option<Grid>,
     lookup: &Lookup,
     progress: impl FnMut(Progress),
-) -> Result<Comparison, Error> {
+) -> Result<(Comparison, Detail), Error> {
     if before.at > after.at {
         return Err(Error::Backwards(before.side(Estimate::default()), after.side(Estimate::default())));
     }
-    if before.at < after.survey.start() {
-        return matched_across(before, after, lookup, progress);
-    }
     let since = before.at;
-    let replayed = after.replay(&[Instant { at: since, since }, Instant { at: after.at, since }])?;
+    let instants = vec![Instant { at: since, since }, Instant { at: after.at, since }];
+    let mut replayed = after.replay(&Plan { instants, grid, ..Plan::default() })?;
+    let history = replayed.history.take();
     let [first, second] = &replayed.snapshots[..] else { unreachable!("one snapshot for each instant") };
     let changed = matched_rows(first, second);
     let mut tree = CallTree::new();
     let lookup = Lookup { addresses: true, ..lookup.clone() };
     let stacks = changed.iter().map(|row| row.stack);
     let frames = tree.symbols.frames(&replayed.stacks, stacks, &lookup, progress);
-    tree.add(&replayed.stacks, &frames, changed.iter().map(|row| replayed.named(row, row.cells)));
+    let nodes = tree.add(&replayed.stacks, &frames, changed.iter().map(|row| replayed.named(row, row.cells)));
     let mut warnings = Vec::new();
     if before.profile.path() != after.profile.path() {
         warnings.extend(damage_warning(before, None));
     }
     warnings.extend(file_warnings(after, &replayed));
     warnings.extend(missing_warning(&tree));
-    Ok(Comparison {
+    let comparison = Comparison {
         before: before.side(first.live),
         after: after.side(second.live),
         growth: Growth::of(&tree, Meaning::Matched),
@@ -159,7 +200,10 @@ fn matched(
         recording: after.survey.recording(),
         lost_events: replayed.lost_events,
         warnings,
-    })
+    };
+    let history = history.unwrap_or_else(|| History::empty(since));
+    let held = [first.held.clone(), second.held.clone()];
+    Ok((comparison, Detail { history, nodes, stacks: replayed.stacks, held }))
 }
 
 /// Of one process, whose second file begins after the first instant. It begins with all that was live then, and says when
@@ -174,7 +218,8 @@ fn matched_across(
     let mut tree = CallTree::new();
     let lookup = Lookup { addresses: true, ..lookup.clone() };
     let mut add = |input: &Input, cells: fn(&_) -> Cells| {
-        let mut replayed = input.replay(&[Instant { at: input.at, since }])?;
+        let mut replayed =
+            input.replay(&Plan { instants: vec![Instant { at: input.at, since }], ..Plan::default() })?;
         let snapshot = replayed.snapshots.pop().unwrap_or_default();
         let rows = rows(&snapshot, cells);
         let stacks = rows.iter().map(|row| row.stack);
@@ -219,7 +264,8 @@ fn aggregated(
     // The second file first: its lines are the ones to show.
     let sides = [(after, cells_after as fn(&_) -> Cells), (before, cells_before)];
     for ((input, cells), live) in sides.into_iter().zip(live.iter_mut().rev()) {
-        let replayed = input.replay(&[Instant { at: input.at, since: input.at }])?;
+        let replayed = input
+            .replay(&Plan { instants: vec![Instant { at: input.at, since: input.at }], ..Plan::default() })?;
         let [snapshot] = &replayed.snapshots[..] else { unreachable!("one snapshot for each instant") };
         let rows = rows(snapshot, cells);
         let stacks = rows.iter().map(|row| row.stack);

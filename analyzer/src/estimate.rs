@@ -72,6 +72,13 @@ impl Sum {
         self.observed += observed;
     }
 
+    /// Adds the bytes of a recorded block.
+    #[inline]
+    pub fn add_block(&mut self, size: u64, interval: u64) {
+        let weight = Weight::of(size, interval);
+        self.add(weight.bytes, size as f64, weight.missed);
+    }
+
     /// The sum of two independent estimates.
     pub fn plus(self, other: Sum) -> Sum {
         Sum {
@@ -94,7 +101,7 @@ impl Sum {
 }
 
 /// 97.5 % of the standard normal distribution lie below it.
-const Z: f64 = 1.959_963_984_540_054;
+pub(crate) const Z: f64 = 1.959_963_984_540_054;
 
 /// Quantile of the Gamma distribution with shape `k` and scale 1, given the normal quantile of its probability.
 fn gamma_quantile(k: f64, z: f64) -> f64 {

@@ -3,8 +3,9 @@
 use crate::compare::{Error, Side};
 use crate::estimate::Estimate;
 use crate::instant::{At, InstantError, Target};
-use crate::profile::{Profile, Survey};
+use crate::profile::Profile;
 use crate::replay::{Instant, Plan, Replayed, replay};
+use crate::survey::Survey;
 use crate::units::Seconds;
 use prof::{Nanos, ReadError};
 
@@ -65,6 +66,11 @@ impl Input {
         Ok(Input { at, typed: typed.clone(), ..self.clone() })
     }
 
+    /// The same file at an instant that is known to be in it.
+    pub(crate) fn at_instant(&self, at: Nanos) -> Input {
+        Input { at, ..self.clone() }
+    }
+
     fn resolve(profile: &Profile, survey: &Survey, at: &At) -> Result<Nanos, Error> {
         let path = || profile.path().to_owned();
         let peak = || {
@@ -79,9 +85,8 @@ impl Input {
         })
     }
 
-    pub(crate) fn replay(&self, instants: &[Instant]) -> Result<Replayed, Error> {
-        let plan = Plan { instants: instants.to_vec(), ..Plan::default() };
-        replay(&self.profile, &self.survey, &plan)
+    pub(crate) fn replay(&self, plan: &Plan) -> Result<Replayed, Error> {
+        replay(&self.profile, &self.survey, plan)
             .map_err(|error| Error::Read(self.profile.path().to_owned(), error))
     }
 

@@ -1,6 +1,6 @@
 //! `F@T`: which file, and which instant of it.
 
-use crate::profile::Survey;
+use crate::survey::Survey;
 use prof::Nanos;
 use std::fmt;
 use std::path::{Path, PathBuf};

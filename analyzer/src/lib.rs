@@ -4,7 +4,9 @@
 //! next one:
 //!
 //! ```text
-//! profile   a file, read block by block     → Survey, blocks
+//! profile   a file, read block by block     → blocks
+//! survey    blocks                          → what the file says about itself
+//! vitals    records                         → what was measured of the process, over time
 //! census    a file                          → its threads, and the number of its events
 //! instant   what was typed after '@'        → Nanos
 //! stream    one stream's bytes               → its changes of the live set, with their stacks
@@ -13,7 +15,8 @@
 //! blocks    keys                            → live blocks
 //! live      changes                         → live blocks, and their sums by stack
 //! past      a forked process              → its parents' changes
-//! replay    the five above, over a file     → snapshots at instants
+//! replay    the five above, over a file     → snapshots at instants, scans at those of a grid
+//! shape     scans                           → levels over time, slopes, shapes
 //! rows      snapshots                       → what is known of each stack and thread
 //! symbols   the stacks that are left        → frames, through symbolize
 //! calltree  rows and frames                 → stacks merged by symbol
@@ -28,6 +31,8 @@
 pub mod units;
 pub mod estimate;
 pub mod threads;
+pub mod vitals;
+pub mod survey;
 pub mod profile;
 pub mod census;
 pub mod instant;
@@ -36,9 +41,11 @@ pub mod stacks;
 pub mod stream;
 pub mod order;
 pub mod blocks;
+pub mod shape;
 pub mod live;
 mod past;
 pub mod replay;
+pub mod held;
 pub mod rows;
 pub mod symbolize;
 pub mod names;
@@ -47,6 +54,8 @@ pub mod calltree;
 pub mod growth;
 pub mod input;
 pub mod compare;
+pub mod verdict;
+pub mod story;
 pub mod weigh;
 pub mod output;
 

@@ -5,7 +5,8 @@
 //! is still live replaces the older block and is counted.
 
 use crate::blocks::{Block, Blocks, MAX_SIZE};
-use crate::estimate::{Estimate, Weight};
+use crate::estimate::{Estimate, Sum, Weight};
+use crate::shape::scan::Cell;
 use crate::stacks::Stack;
 use crate::stream::{Birth, Change, Origin, Origins};
 use prof::{Nanos, ThreadIndex};
@@ -175,6 +176,21 @@ impl Live {
         }
         sums.sort_unstable_by_key(|(key, _)| *key);
         sums
+    }
+
+    /// Live blocks by stack and cohort, in their order.
+    pub fn cells(&self, origins: &Origins) -> Vec<Cell> {
+        let mut sums = FxHashMap::<u64, (Sum, u32)>::default();
+        for block in self.blocks.iter() {
+            let (sum, samples) = sums.entry(Cell::key_of(block.stack, block.cohort)).or_default();
+            sum.add_block(block.size, origins.get(block.origin).1);
+            *samples += 1;
+        }
+        let cell =
+            |(key, (sum, samples)): (u64, (Sum, u32))| Cell::new(key, sum.value, sum.variance, samples);
+        let mut cells: Vec<Cell> = sums.into_iter().map(cell).collect();
+        cells.sort_unstable_by_key(Cell::key);
+        cells
     }
 }
 

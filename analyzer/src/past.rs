@@ -10,8 +10,9 @@
 //! the events up to that `Complete` mean nothing, and are skipped.
 
 use crate::order::Order;
-use crate::profile::{Fork, Profile, Survey};
+use crate::profile::Profile;
 use crate::replay::Taker;
+use crate::survey::{Fork, Survey};
 use prof::{BlockKind, Nanos, Record};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};

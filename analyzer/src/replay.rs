@@ -1,13 +1,17 @@
 //! Runs a file's changes through the live set, and takes sums at the instants that were asked for.
 
 use crate::estimate::Estimate;
+use crate::held::{Held, Holder, Holdings};
 use crate::live::{Allocated, Live, Peak, SumsByStack, weight};
 use crate::order::Order;
 use crate::past::Past;
-use crate::profile::{Profile, Survey, damage_of};
+use crate::profile::{Profile, damage_of};
 use crate::rows::Row;
+use crate::shape::Grid;
+use crate::shape::scan::{History, Scanner};
 use crate::stacks::{Stack, Stacks};
 use crate::stream::{Change, Origins};
+use crate::survey::Survey;
 use crate::threads::Threads;
 use prof::read::What;
 use prof::{Block, BlockKind, Damage, Nanos, ReadError, Record};
@@ -21,6 +25,8 @@ pub struct Plan {
     pub instants: Vec<Instant>,
     /// Whether to keep what each stack has allocated.
     pub allocated_by_stack: bool,
+    /// At which instants to scan the live set, up to the last instant; the others are to be among them.
+    pub grid: Option<Grid>,
 }
 
 /// An instant at which the live set is summed.
@@ -43,6 +49,8 @@ pub struct Snapshot {
     pub live: Estimate,
     /// Since the start, up to here.
     pub allocated: Allocated,
+    /// Threads and mappings.
+    pub held: Holdings,
 }
 
 /// What came out of a file.
@@ -58,6 +66,8 @@ pub struct Replayed {
     pub allocated_by_stack: FxHashMap<Stack, Allocated>,
     /// Up to the last instant.
     pub peak: Peak,
+    /// The scans, where the plan asks for them.
+    pub history: Option<History>,
     /// Events that are not in the file, up to the last instant.
     pub lost_events: u64,
     /// Blocks that were allocated where another was still live.
@@ -83,7 +93,7 @@ impl Replayed {
 pub fn replay(profile: &Profile, survey: &Survey, plan: &Plan) -> Result<Replayed, ReadError> {
     let mut reader = profile.read(survey.sound_bytes)?;
     let mut order = Order::default();
-    let mut taker = Taker::new(plan);
+    let mut taker = Taker::new(plan, survey);
     let mut past = Past::new(survey.fork.as_ref());
     let damage = loop {
         if taker.is_done() {
@@ -121,6 +131,7 @@ pub fn replay(profile: &Profile, survey: &Survey, plan: &Plan) -> Result<Replaye
         threads: order.known.threads,
         allocated_by_stack: taker.allocated_by_stack,
         peak: taker.live.peak,
+        history: taker.scanner.map(Scanner::finish),
         lost_events: taker.lost_events,
         replaced: taker.live.replaced,
         damage,
@@ -153,6 +164,10 @@ fn take_in(
                 taker.folded.push((order.stack(node), blocks.into(), bytes.into()));
             }
             Record::Lost { events, .. } => taker.lose(events),
+            Record::Held { resource, node, time, acquired, released, bytes } => {
+                let held = Held { acquired, released, bytes };
+                taker.holder.note(time, resource, order.stack(node), held);
+            }
             Record::Fork { .. } => past.read(profile.path(), order, taker),
             Record::Segment { time, blocks, bytes, .. } => {
                 taker.segment = Some((time, Allocated { bytes: bytes as f64, blocks: blocks as f64 }));
@@ -181,14 +196,21 @@ pub(crate) struct Taker<'a> {
     /// When the file's own time begins, and what had been allocated before; until it does.
     segment: Option<(Nanos, Allocated)>,
     snapshots: Vec<Snapshot>,
+    scanner: Option<Scanner>,
+    holder: Holder,
 }
 
 impl<'a> Taker<'a> {
-    fn new(plan: &'a Plan) -> Taker<'a> {
+    fn new(plan: &'a Plan, survey: &Survey) -> Taker<'a> {
+        let sinces = plan.instants.iter().map(|instant| instant.since);
+        let times = plan.grid.iter().flat_map(|grid| grid.times().iter().copied());
+        let scanner = plan.grid.as_ref().map(|grid| Scanner::new(grid.clone(), survey.recording()));
         Taker {
-            live: Live::new(plan.instants.iter().map(|instant| instant.since)),
+            live: Live::new(sinces.chain(times)),
             instants: &plan.instants,
-            next: after_first(&plan.instants),
+            next: after_first(&plan.instants, scanner.as_ref()),
+            scanner,
+            holder: Holder::default(),
             allocated_by_stack: FxHashMap::default(),
             by_stack: plan.allocated_by_stack,
             folded: Vec::new(),
@@ -235,6 +257,7 @@ impl<'a> Taker<'a> {
 
     fn add(&mut self, changes: &[Change], origins: &Origins) {
         self.live.apply(changes, origins);
+        self.scanner.iter_mut().for_each(|scanner| scanner.count(changes.len()));
         if self.by_stack {
             for birth in changes.iter().filter_map(|change| change.birth) {
                 let weight = weight(birth.size, birth.origin, origins);
@@ -243,21 +266,32 @@ impl<'a> Taker<'a> {
         }
     }
 
-    /// Takes the snapshots of all instants before `time`.
+    /// Takes the snapshots and scans of all instants before `time`.
     #[cold]
     fn take_before(&mut self, time: Nanos, origins: &Origins) {
+        self.scan_before(time, origins);
         while let Some(instant) = self.instants.first().filter(|instant| instant.at < time) {
             self.take(*instant, origins);
         }
     }
 
+    /// Takes the scans of all instants before `time`.
+    fn scan_before(&mut self, time: Nanos, origins: &Origins) {
+        let Some(scanner) = &mut self.scanner else { return };
+        while scanner.next().is_some_and(|next| next < time) {
+            scanner.take(self.live.len(), || self.live.cells(origins));
+        }
+        self.next = after_first(self.instants, Some(scanner));
+    }
+
     /// Takes the first instant's snapshot.
     fn take(&mut self, instant: Instant, origins: &Origins) {
         self.instants = self.instants.get(1..).unwrap_or(&[]);
-        self.next = after_first(self.instants);
+        self.next = after_first(self.instants, self.scanner.as_ref());
         let sums = self.live.sums(instant.since, origins);
         let live = sums.iter().fold(Estimate::default(), |sum, (_, sums)| sum.plus(sums.live));
-        self.snapshots.push(Snapshot { at: instant.at, sums, live, allocated: self.live.allocated });
+        let (allocated, held) = (self.live.allocated, self.holder.at(instant.at));
+        self.snapshots.push(Snapshot { at: instant.at, sums, live, allocated, held });
     }
 
     /// Everything before `time` has been applied.
@@ -266,6 +300,7 @@ impl<'a> Taker<'a> {
         self.add_folded();
         self.take_before(time, origins);
         self.live.end_round(time);
+        self.holder.end_round();
     }
 
     /// Adds what died young before the present round's end.
@@ -283,13 +318,17 @@ impl<'a> Taker<'a> {
         if !self.any_round {
             self.add_folded();
         }
+        self.scan_before(Nanos(u64::MAX), origins);
         while let Some(instant) = self.instants.first() {
             self.take(*instant, origins);
         }
     }
 }
 
-/// The first time that lies after the first instant.
-fn after_first(instants: &[Instant]) -> Nanos {
-    Nanos(instants.first().map_or(0, |instant| instant.at.0.saturating_add(1)))
+/// The first time that lies after the first instant, or after that of the next scan.
+fn after_first(instants: &[Instant], scanner: Option<&Scanner>) -> Nanos {
+    let scan = scanner.and_then(Scanner::next);
+    let instant = instants.first().map(|instant| instant.at);
+    let first = instant.map(|instant| scan.map_or(instant, |scan| scan.min(instant)));
+    Nanos(first.map_or(0, |first| first.0.saturating_add(1)))
 }

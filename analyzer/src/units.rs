@@ -18,6 +18,14 @@ pub struct Count(pub f64);
 #[derive(Clone, Copy, PartialEq, PartialOrd, Debug, Default)]
 pub struct Seconds(pub f64);
 
+/// Bytes per second, signed; prints as `+3.94 MiB/s`, `+1.76 KiB/h` where it is slow.
+#[derive(Clone, Copy, PartialEq, PartialOrd, Debug, Default)]
+pub struct Rate(pub f64);
+
+/// A duration in seconds, to two units; prints as `1h42m`, `3d04h`, `12 s`.
+#[derive(Clone, Copy, PartialEq, PartialOrd, Debug, Default)]
+pub struct Duration(pub f64);
+
 /// Text of a recording on one line: without line ends, and without what would drive a terminal.
 pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
@@ -48,6 +56,29 @@ impl fmt::Display for Net {
         let sign = if self.0.round() > 0.0 { "+" } else { "" };
         // Adding zero turns −0 into 0.
         f.pad(&format!("{sign}{}", Bytes(self.0.round() + 0.0)))
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let units = [("s", 1.0), ("min", 60.0), ("h", 3600.0)];
+        let fits = |(_, seconds): &(&str, f64)| (self.0 * seconds).abs() >= 99.5;
+        let (unit, seconds) = units.into_iter().find(fits).unwrap_or(("h", 3600.0));
+        let (unit, seconds) = if self.0 == 0.0 { ("s", 1.0) } else { (unit, seconds) };
+        f.pad(&format!("{}/{unit}", Net(self.0 * seconds)))
+    }
+}
+
+impl fmt::Display for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let all = self.0.max(0.0).round().min(1e15) as u64;
+        let (days, hours, minutes, seconds) = (all / 86400, all / 3600 % 24, all / 60 % 60, all % 60);
+        f.pad(&match (days, hours, minutes) {
+            (0, 0, 0) => format!("{seconds} s"),
+            (0, 0, _) => format!("{minutes}m{seconds:02}s"),
+            (0, _, _) => format!("{hours}h{minutes:02}m"),
+            _ => format!("{days}d{hours:02}h"),
+        })
     }
 }
 
@@ -107,6 +138,24 @@ mod tests {
         assert_eq!(Net(2048.0).to_string(), "+2.00 KiB");
         assert_eq!(Net(-2048.0).to_string(), "-2.00 KiB");
         assert_eq!(Net(-0.2).to_string(), "0 B");
+    }
+
+    #[test]
+    fn rates_and_durations_fit_what_they_are_of() {
+        let rates = [
+            (4194304.0, "+4.00 MiB/s"),
+            (-100.0, "-100 B/s"),
+            (0.01, "+36 B/h"),
+            (2.0, "+120 B/min"),
+            (0.0, "0 B/s"),
+        ];
+        for (rate, text) in rates {
+            assert_eq!(Rate(rate).to_string(), text);
+        }
+        let durations = [(12.4, "12 s"), (62.0, "1m02s"), (6120.0, "1h42m"), (273600.0, "3d04h")];
+        for (seconds, text) in durations {
+            assert_eq!(Duration(seconds).to_string(), text);
+        }
     }
 
     #[test]

@@ -63,6 +63,7 @@ fn weigh_surveyed(
     let plan = |at| Plan {
         instants: vec![Instant { at, since: at }],
         allocated_by_stack: value == Value::Allocated,
+        ..Plan::default()
     };
     let mut at = input.at;
     if value == Value::Peak {

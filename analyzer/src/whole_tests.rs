@@ -128,7 +128,7 @@ proptest! {
         let (file, truth) = record(&acts);
         let profile = Profile::in_memory(Path::new("run.prof"), file);
         let instants = (0..truth.len() as u64).map(|at| Instant { at: Nanos(at), since: Nanos(at / 2) });
-        let plan = Plan { instants: instants.collect(), allocated_by_stack: true };
+        let plan = Plan { instants: instants.collect(), allocated_by_stack: true, ..Plan::default() };
         let replayed = replay(&profile, &profile.survey().unwrap(), &plan).unwrap();
         prop_assert_eq!(replayed.damage, None);
         prop_assert_eq!(replayed.replaced, 0);

@@ -5,9 +5,11 @@ use crate::cli::Info;
 use crate::message;
 use analyzer::census::Census;
 use analyzer::compare::Error;
-use analyzer::profile::{Profile, Segment, Survey};
+use analyzer::profile::Profile;
+use analyzer::survey::{Segment, Survey};
 use analyzer::units::{Bytes, Count, Seconds, plain};
 use anyhow::Result;
+use prof::Vital;
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
@@ -67,8 +69,8 @@ fn write_text(survey: &Survey, census: &Census, warnings: &[String], out: &mut d
         .collect();
     writeln!(out, "lost       {}", if lost.is_empty() { "no events".to_owned() } else { lost.join(", ") })?;
     section(out, "facts", survey.facts.iter().map(|(key, value)| format!("{key} = {value}")))?;
-    let vitals = survey.vitals.iter().map(|(vital, value)| format!("{} = {value}", vital.text()));
-    section(out, "vitals", vitals)?;
+    let vitals = last_vitals(survey).map(|(vital, value)| format!("{} = {value}", vital.text()));
+    section(out, "vitals", vitals.collect::<Vec<_>>().into_iter())?;
     let at = |time| Seconds(survey.seconds(time));
     section(out, "marks", survey.marks.iter().map(|(name, time)| format!("{} {name}", at(*time))))?;
     section(
@@ -121,7 +123,7 @@ fn as_json(survey: &Survey, census: &Census, warnings: &[String]) -> Value {
     let lost: serde_json::Map<String, Value> =
         survey.lost.iter().map(|(why, events)| (why.text().to_owned(), Value::from(*events))).collect();
     let vitals: serde_json::Map<String, Value> =
-        survey.vitals.iter().map(|(vital, value)| (vital.text().to_owned(), Value::from(*value))).collect();
+        last_vitals(survey).map(|(vital, value)| (vital.text().to_owned(), Value::from(value))).collect();
     let marks: Vec<Value> =
         survey.marks.iter().map(|(name, time)| json!({"name": name, "at_s": at(*time)})).collect();
     json!({
@@ -152,4 +154,9 @@ fn as_json(survey: &Survey, census: &Census, warnings: &[String]) -> Value {
         "lost_events": survey.lost_events(),
         "warnings": warnings,
     })
+}
+
+/// The last value of each.
+fn last_vitals(survey: &Survey) -> impl Iterator<Item = (Vital, u64)> + '_ {
+    Vital::ALL.iter().filter_map(|&vital| Some((vital, survey.vitals.at(vital, survey.end())?)))
 }

@@ -9,7 +9,7 @@ mod info;
 
 use crate::cli::{Cli, Command, Symbols};
 use analyzer::input::Input;
-use analyzer::instant::Target;
+use analyzer::instant::{At, Target};
 use analyzer::symbolize;
 use analyzer::symbols::Lookup;
 use anyhow::{Context, Result, bail};
@@ -34,6 +34,14 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
 fn open(typed: &str) -> Result<Input> {
     let target = Target::parse(typed, Path::exists).with_context(|| format!("failed to read '{typed}'"))?;
     Ok(Input::open(&target)?)
+}
+
+/// `A..B`, each as it stands after '@'; all of the file where nothing was typed.
+fn span(typed: Option<&str>) -> Result<(At, At)> {
+    let Some(typed) = typed else { return Ok((At::Start, At::End)) };
+    let failed = || format!("failed to read the span '{typed}'");
+    let (from, to) = typed.split_once("..").context("'..' is missing").with_context(failed)?;
+    Ok((At::parse(from).with_context(failed)?, At::parse(to).with_context(failed)?))
 }
 
 /// Where symbols are looked for.

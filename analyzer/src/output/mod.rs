@@ -8,3 +8,5 @@ pub mod table;
 pub mod folded;
 pub mod svg;
 pub mod json;
+pub mod report_text;
+pub mod report_json;

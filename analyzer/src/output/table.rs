@@ -1,5 +1,6 @@
 //! A table of growth for a terminal: two lines a stack, its figures and function, and its callers.
 
+use crate::calltree::NodeHandle;
 use crate::compare::{Comparison, Side};
 use crate::growth::{Growth, Meaning};
 use crate::modules::file_name;
@@ -52,7 +53,7 @@ pub fn lost(events: u64) -> String {
 pub fn write(comparison: &Comparison, names: &Names, extent: Extent, mut out: impl Write) -> io::Result<()> {
     writeln!(out, "{}", title(comparison))?;
     writeln!(out, "{}", subtitle(comparison))?;
-    write_growth(comparison, names, extent, &mut out)?;
+    write_growth(comparison, names, extent, |_| None, &mut out)?;
     write_warnings(&comparison.warnings, &mut out)
 }
 
@@ -64,7 +65,7 @@ pub fn write_warnings(warnings: &[String], out: &mut impl Write) -> io::Result<(
     warnings.iter().try_for_each(|warning| writeln!(out, "warning: {}", plain(warning)))
 }
 
-/// Writes the table itself.
+/// Writes the table itself; `note` says something more of a stack, on a line of its own.
 ///
 /// # Errors
 /// Those of `out`.
@@ -72,6 +73,7 @@ pub fn write_growth(
     comparison: &Comparison,
     names: &Names,
     extent: Extent,
+    note: impl Fn(NodeHandle) -> Option<String>,
     out: &mut impl Write,
 ) -> io::Result<()> {
     let Growth { retained: whole, stacks, .. } = &comparison.growth;
@@ -102,6 +104,9 @@ pub fn write_growth(
         if !callers.is_empty() {
             writeln!(out, "{callers}")?;
         }
+        if let Some(note) = note(stack.node) {
+            writeln!(out, "{:INDENT$}{}", "", plain(&note))?;
+        }
     }
     if stacks.len() > extent.top {
         let rest = stacks.iter().skip(extent.top).fold(0.0, |sum, stack| sum + stack.retained.bytes);
@@ -111,7 +116,7 @@ pub fn write_growth(
     writeln!(out)
 }
 
-fn interval((low, high): (f64, f64)) -> String {
+pub(crate) fn interval((low, high): (f64, f64)) -> String {
     if low == high {
         return "exact".to_owned();
     }
@@ -123,7 +128,7 @@ fn interval((low, high): (f64, f64)) -> String {
 }
 
 const FIGURES_WIDTH: usize = 10 + 8 + 12 + 20 + 11 + 2;
-const INDENT: usize = 14;
+pub(crate) const INDENT: usize = 14;
 
 fn write_row(out: &mut impl Write, width: usize, figures: [&str; 5], function: &str) -> io::Result<()> {
     let [retained, share, count, interval, net] = figures;
@@ -132,7 +137,7 @@ fn write_row(out: &mut impl Write, width: usize, figures: [&str; 5], function: &
 }
 
 /// As many callers as fit into one line, at least one.
-fn callers_line(callers: &[&str], width: usize) -> String {
+pub(crate) fn callers_line(callers: &[&str], width: usize) -> String {
     let mut line = String::new();
     let mut used = INDENT;
     for (i, caller) in callers.iter().enumerate() {
@@ -150,7 +155,7 @@ fn callers_line(callers: &[&str], width: usize) -> String {
 }
 
 /// The last characters of a name, which say more than the first; `…` for the rest.
-fn cut(text: &str, width: usize) -> String {
+pub(crate) fn cut(text: &str, width: usize) -> String {
     let text = plain(text);
     let len = text.chars().count();
     if len <= width {

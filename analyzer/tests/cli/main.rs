@@ -8,3 +8,4 @@ mod golden;
 mod run;
 mod segments;
 mod usage;
+mod verdict;

@@ -119,5 +119,5 @@ fn a_span_of_a_report() {
     let json = Dir::recorded().run("report b.prof --span 5.5s..50% --json").json();
     assert_eq!(json["span"], serde_json::json!({"from_s": 5.5, "to_s": 10.5}));
     assert_eq!(json["growth"][0]["retained_bytes"], 5000);
-    assert!(json.get("verdict").is_none());
+    assert_eq!(json["verdict"]["class"], "live-growth");
 }

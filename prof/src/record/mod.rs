@@ -86,7 +86,7 @@ impl Lost {
 }
 
 /// What a process holds, beside heap blocks, of which the stack that acquired it is known.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Resource {
     /// Threads; their bytes are the address space of their stacks.
     Thread,

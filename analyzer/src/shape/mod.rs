@@ -1,0 +1,63 @@
+//! How the live bytes of stacks develop over a span: do they grow, and in which shape.
+//!
+//! ```text
+//! grid      the span                      → instants at equal distances
+//! scan      the live set at those         → bytes by stack and time of birth, in bounded memory
+//! series    scans, stacks in groups       → of each group its level over time, and what is live at the end by birth
+//! survival  a group's scans               → which part of what has an age will stay
+//! fit       a level over time             → its slope, with an interval
+//! class     all of these                  → the shape
+//! ```
+//!
+//! The method, with its sources, is written down in `docs/METHOD.md`.
+
+pub mod class;
+pub mod fit;
+pub mod grid;
+pub mod scan;
+pub mod series;
+pub mod survival;
+
+#[cfg(test)]
+mod tests;
+
+pub use class::{Kind, Shape};
+pub use grid::Grid;
+pub use scan::History;
+
+use fit::Level;
+use series::Groups;
+
+/// A group's level over time, and its shape.
+#[derive(Clone, Debug)]
+pub struct Development {
+    /// Live bytes at each scan, by seconds from the span's start.
+    pub level: Level,
+    /// What it looks like.
+    pub shape: Shape,
+    /// Of what was allocated in the span, bytes that were still live at a scan after it.
+    pub seen: f64,
+    /// Mean seconds since birth of what was born in the span and is live at its end, by bytes.
+    pub mean_age: f64,
+}
+
+impl History {
+    /// How each group develops.
+    pub fn develop(&self, groups: &Groups) -> Vec<Development> {
+        let all = self.series(groups);
+        let settled: Vec<usize> = all.iter().map(|series| series.level.settled()).collect();
+        let weights = all.iter().zip(&settled).map(|(series, from)| {
+            let mut weights = vec![0.0; *from];
+            weights.extend(series.level.part(*from..series.level.len()).weights());
+            weights
+        });
+        let sampling = self.sampling_variance(groups, &weights.collect::<Vec<_>>());
+        let each = all.into_iter().zip(settled).zip(sampling);
+        each.map(|((series, from), sampling)| {
+            let shape = class::classify(&series, &self.lasting(&series), from, sampling);
+            let mean_age = self.mean_age(&series);
+            Development { level: series.level, shape, seen: series.seen, mean_age }
+        })
+        .collect()
+    }
+}
