@@ -1,7 +1,7 @@
 // Frees blocks while the tracer's file takes nothing.
 //
-// The file "stalled" says that the disk is to stand still, "resume" that it is to go on. An exec that fails has the tracer
-// bring its file up to date.
+// The file "stalled" says that the disk is to stand still, "resume" that it is to go on; "caught_up", that it has all there
+// was. An exec that fails has the tracer bring its file up to date, and waits for that, but not for ever.
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -44,19 +44,16 @@ int main(void) {
   }
   flush();
   touch("stalled");
-  // More than a pipe holds, which the tracer then waits for; and more events than it has room for.
+  // More than a pipe holds, so that the tracer waits for the disk; and then more events than it has room for.
   for (unsigned i = 0; i < WRITTEN; i++) written(100 + (i * 2654435761u >> 20) % 500);
-  usleep(100000);
+  flush();
   for (unsigned i = 0; i < MANY; i++) free(even((i % 64) * 2654435761u >> 8, DEPTH));
   for (int i = 0; i < BLOCKS; i++) {
     free(blocks[i]);
     count_freed(&at_freed_meanwhile, 100 + (size_t)i);
   }
   touch("resume");
-  for (int i = 0; i < 5; i++) {
-    flush();
-    usleep(20000);
-  }
+  for (int i = 0; i < 10000 && access("caught_up", F_OK) != 0; i++) usleep(10000);
   print_site(&at_freed_meanwhile);
   print_site(&at_stays);
   return 0;

@@ -276,6 +276,12 @@ impl Case {
         self
     }
 
+    /// Gives it so many times as long to end.
+    pub fn patiently(mut self, times: u32) -> Case {
+        self.limit *= times;
+        self
+    }
+
     /// A variable of the environment, in both runs.
     pub fn variable(mut self, name: &'static str, value: &'static str) -> Case {
         self.variables.push((name, value));

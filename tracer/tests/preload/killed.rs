@@ -24,8 +24,8 @@ fn flushed(directory: &Path) -> u64 {
     content.try_into().map_or(0, u64::from_le_bytes)
 }
 
-/// Runs the program until some time after its first flush, kills it, and looks at the file. How long before the kill the
-/// file is complete, and the number of its segment.
+/// Runs the program until some time after its first flush, or where files are small its second file, kills it, and looks at
+/// the file. How long before the kill the file is complete, and the number of its segment.
 fn kill_once(mode: &str, delay: Duration) -> (f64, u64) {
     let directory = tempfile::tempdir().unwrap();
     let profile = directory.path().join("run.prof");
@@ -35,7 +35,8 @@ fn kill_once(mode: &str, delay: Duration) -> (f64, u64) {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&stderr).unwrap());
     let begin = Instant::now();
     let mut child = command.spawn().unwrap();
-    while flushed(directory.path()) == 0 {
+    let rolls = mode.contains("max_file");
+    while flushed(directory.path()) == 0 || rolls && !directory.path().join("run.1.prof").exists() {
         assert_eq!(child.try_wait().unwrap(), None, "{}", fs::read_to_string(&stderr).unwrap());
         std::thread::sleep(Duration::from_millis(1));
     }
