@@ -299,6 +299,7 @@ fn aggregated(
 pub(crate) fn file_warnings(input: &Input, replayed: &Replayed) -> Vec<String> {
     let mut warnings = damage_warning(input, Some(replayed));
     warnings.extend(replayed.missing_past.clone());
+    warnings.extend(input.survey.uncovered(&input.profile.path().display().to_string()));
     if !input.survey.is_complete() && !replayed.stacks.is_empty() {
         let path = input.profile.path().display();
         warnings.push(format!("{path}: the file ends before its first complete round; events are missing"));

@@ -210,6 +210,14 @@ impl Survey {
         self.facts.iter().rev().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
+    /// Whose allocations the tracer could not see, in a sentence about the file at `path`.
+    pub fn uncovered(&self, path: &str) -> Option<String> {
+        let owner = self.fact("uncovered")?;
+        Some(format!(
+            "{path}: {owner} has a malloc of its own ahead of the tracer: what it gives out is not recorded"
+        ))
+    }
+
     /// How long the process had lived when tracing started.
     pub fn process_age(&self) -> Nanos {
         Nanos(self.fact("process_age_ns").and_then(|text| text.parse().ok()).unwrap_or(0))

@@ -130,6 +130,8 @@ static void test_realloc(void) {
   CALL("realloc failure keeps the block", all(block, 0x5a, 50));
   CALL("realloc to zero", (failed = by_realloc(block, 0)) != NULL);
   count_freed(&at_by_realloc, 50);
+  // glibc's returns null; others make an empty block.
+  free(failed);
   CALL("realloc(NULL, 0)", (block = by_realloc(NULL, 0)) != NULL);
   count_allocated(&at_by_realloc, 0);
   discard("realloc(NULL, 0)", &at_by_realloc, block, 0);
@@ -190,7 +192,9 @@ static void test_aligned(void) {
   CALL("pvalloc", (block = by_pvalloc(8192)) != NULL);
   count_allocated(&at_by_pvalloc, 8192);
   CALL("pvalloc alignment", aligned_to(block, 4096));
-  CALL("pvalloc SIZE_MAX", by_pvalloc(size_max) != NULL);
+  // tcmalloc rounds it up to nothing, and succeeds.
+  CALL("pvalloc SIZE_MAX", (block = by_pvalloc(size_max)) != NULL);
+  free(block);
 }
 
 // Entry points that only some versions of glibc have; free stands in for them.
@@ -235,6 +239,8 @@ static void test_optional(void) {
 }
 
 int main(void) {
+  // Some allocators set errno in their first call.
+  free(keep(malloc(1)));
   test_malloc();
   test_calloc();
   test_realloc();

@@ -14,7 +14,7 @@ use crate::arch::hooks::{
     reallocate_array, release,
 };
 use crate::early;
-use crate::local::as_own;
+use crate::local::{as_own, local};
 use crate::unwind::objects;
 use crate::watch;
 use std::ffi::{CStr, c_int, c_void};
@@ -244,7 +244,7 @@ pub extern "C" fn find_entries(_index: u32) -> u32 {
     as_own(|| {
         for entry in ENTRIES {
             let function = match (next(entry.name), entry.instead) {
-                (found, Some(instead)) if found.is_null() => next(instead),
+                (found, Some(instead)) if found.is_null() => first(instead).unwrap_or_else(|| next(instead)),
                 (found, _) => found,
             };
             if !function.is_null() {
@@ -274,7 +274,10 @@ extern "C" fn find_operator(index: u32) -> u32 {
         let function = next(operator.name);
         operator.target.set(if function.is_null() {
             operator.own as *mut c_void
-        } else if home(function).is_some() && home(function) == home(real::malloc.get()) {
+        } else if home(function).is_some()
+            && home(function) == home(real::malloc.get())
+            && !allocates_through_hooks(index, function)
+        {
             operator.real.set(function);
             operator.hook as *mut c_void
         } else {
@@ -282,6 +285,31 @@ extern "C" fn find_operator(index: u32) -> u32 {
         });
         1
     })
+}
+
+/// Whether an `operator new` of the next allocator's asks for its memory through one of our hooks, as jemalloc's aligned ones
+/// do: then that hook counts the block, and the operator must not. Tried with one small block, of which nothing is recorded.
+fn allocates_through_hooks(index: u32, function: *mut c_void) -> bool {
+    const SIZE: usize = 64;
+    // The forms of new, each with the form of delete that belongs to it.
+    const DELETES: [usize; 8] = [8, 9, 8, 9, 14, 15, 14, 15];
+    let Some(delete) = DELETES.get(index as usize).and_then(|&delete| OPERATORS.get(delete)) else {
+        return false;
+    };
+    let delete = next(delete.name);
+    if delete.is_null() {
+        return false;
+    }
+    let local = local();
+    let before = local.countdown.replace(u64::MAX >> 1);
+    // SAFETY: the functions are the operators of these names. One that does not take an alignment, or the tag that says it
+    // does not throw, ignores further arguments; where it takes only the tag, it does not look at it.
+    unsafe {
+        let new: unsafe extern "C" fn(usize, usize, *const u8) -> *mut c_void = std::mem::transmute(function);
+        let delete: unsafe extern "C" fn(*mut c_void, usize) = std::mem::transmute(delete);
+        delete(new(SIZE, SIZE, &0), SIZE);
+    }
+    local.countdown.replace(before) != u64::MAX >> 1
 }
 
 /// Two registers' worth: the function, and whether there is one.
@@ -352,6 +380,24 @@ pub fn allocators(name: &CStr) -> Option<*mut c_void> {
     // SAFETY: the name is a C string.
     let function = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
     (!function.is_null() && home(function) == home(real::malloc.get())).then_some(function)
+}
+
+/// The path of the program or library that brings a `malloc` of its own ahead of ours, as a program does that has an
+/// allocator linked in: what it gives out is never seen here.
+pub fn preempted_by() -> Option<String> {
+    let mut info = empty_info();
+    let function = first(c"malloc")?;
+    // SAFETY: as in `allocator`.
+    let found = unsafe { libc::dladdr(function, &mut info) } != 0 && !info.dli_fname.is_null();
+    // SAFETY: as in `allocator`.
+    found.then(|| unsafe { CStr::from_ptr(info.dli_fname) }.to_string_lossy().into_owned())
+}
+
+/// The function that everybody's calls go to, where that is not ours.
+fn first(name: &CStr) -> Option<*mut c_void> {
+    // SAFETY: the name is a C string.
+    let function = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    (!function.is_null() && home(function) != home(find_callers_own as *mut c_void)).then_some(function)
 }
 
 fn next(name: &CStr) -> *mut c_void {

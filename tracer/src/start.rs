@@ -93,6 +93,11 @@ extern "C" fn begin() {
         if !settings.follow.executes() {
             environment::leave_preload();
         }
+        if let Some(path) = entry::preempted_by() {
+            say::line(&format!(
+                "{path} has a malloc of its own ahead of libtrace.so: what it gives out is not recorded"
+            ));
+        }
         let (path, _) = settings.path(std::process::id());
         let settle = settings.settle;
         let begin = |output| {

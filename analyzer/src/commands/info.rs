@@ -19,8 +19,8 @@ pub fn run(options: &Info) -> Result<()> {
     let survey = profile.survey().map_err(failed)?;
     let census = Census::take(&profile, &survey).map_err(failed)?;
     let path = options.file.display();
-    let warnings: Vec<String> =
-        survey.damage.iter().map(|damage| format!("{path}: {damage}; what precedes it is used")).collect();
+    let damage = survey.damage.iter().map(|damage| format!("{path}: {damage}; what precedes it is used"));
+    let warnings: Vec<String> = damage.chain(survey.uncovered(&path.to_string())).collect();
     message::warn(&warnings);
     write_to(None, |out| match options.json {
         true => write_json(&as_json(&survey, &census, &warnings), out),

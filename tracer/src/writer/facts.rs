@@ -31,6 +31,7 @@ impl Facts {
             ("module_lookup", if objects::by_table() { "table" } else { "loader" }.to_owned()),
         ];
         common.extend(entry::allocator().map(|path| ("allocator", path)));
+        common.extend(entry::preempted_by().map(|path| ("uncovered", path)));
         if !settings.text.is_empty() {
             common.push(("settings", settings.text.clone()));
         }

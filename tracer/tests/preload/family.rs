@@ -167,7 +167,7 @@ fn executes_itself_in_place() {
 /// How many files a run leaves whose shell forks a program, and then becomes another.
 fn followed(follow: &str) -> usize {
     let directory = tempfile::tempdir().unwrap();
-    let mut shell = machine().command(Path::new("/bin/sh"), Some(&tracer()));
+    let mut shell = machine().command(Path::new("/bin/sh"), &[tracer()]);
     let program = compiled("fork.c", "fork", &[]);
     let line = format!("'{0}' return; exec '{0}' return", program.display());
     shell

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
+use crate::hang;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -113,8 +114,8 @@ impl Machine {
         self.emulator.is_some()
     }
 
-    /// Runs `program`, with a library preloaded.
-    pub fn command(&self, program: &Path, preload: Option<&Path>) -> Command {
+    /// Runs `program`, with libraries preloaded.
+    pub fn command(&self, program: &Path, preload: &[PathBuf]) -> Command {
         let mut command = match self.emulator {
             None => Command::new(program),
             Some((emulator, args)) => {
@@ -124,15 +125,16 @@ impl Machine {
             }
         };
         command.env_remove("LD_PRELOAD").env_remove("LIBTRACE");
-        match (preload, self.emulator) {
-            (Some(library), None) => {
-                command.env("LD_PRELOAD", library);
+        let names: Vec<_> = preload.iter().map(|library| library.display().to_string()).collect();
+        match (names.join(":"), self.emulator) {
+            (names, _) if names.is_empty() => {}
+            (names, None) => {
+                command.env("LD_PRELOAD", names);
             }
-            // In its own environment the emulator's loader would try to preload it.
-            (Some(library), Some(_)) => {
-                command.args(["-E", &format!("LD_PRELOAD={}", library.display())]);
+            // In its own environment the emulator's loader would try to preload them.
+            (names, Some(_)) => {
+                command.args(["-E", &format!("LD_PRELOAD={names}")]);
             }
-            (None, _) => {}
         }
         if self.emulator.is_some() {
             command.arg(program);
@@ -234,6 +236,8 @@ pub struct Case {
     program: PathBuf,
     args: Vec<String>,
     variables: Vec<(&'static str, &'static str)>,
+    /// Further libraries, behind the tracer, in both runs.
+    preloads: Vec<PathBuf>,
     settings: String,
     limit: Duration,
 }
@@ -266,6 +270,7 @@ impl Case {
             program,
             args: Vec::new(),
             variables: Vec::new(),
+            preloads: Vec::new(),
             settings: EXACT.into(),
             limit: Duration::from_secs(60) * machine().patience,
         }
@@ -285,6 +290,12 @@ impl Case {
     /// A variable of the environment, in both runs.
     pub fn variable(mut self, name: &'static str, value: &'static str) -> Case {
         self.variables.push((name, value));
+        self
+    }
+
+    /// A library that is preloaded behind the tracer, in both runs.
+    pub fn preload(mut self, library: PathBuf) -> Case {
+        self.preloads.push(library);
         self
     }
 
@@ -308,67 +319,19 @@ impl Case {
     /// One run in `directory`, under the tracer when there are settings.
     pub fn run(&self, directory: &Path, settings: Option<&str>) -> Outcome {
         let (stdout, stderr) = (directory.join("stdout"), directory.join("stderr"));
-        let library = settings.map(|_| tracer());
-        let mut command = machine().command(&self.program, library.as_deref());
+        let libraries = settings.map(|_| tracer()).into_iter().chain(self.preloads.iter().cloned());
+        let libraries: Vec<_> = libraries.collect();
+        let mut command = machine().command(&self.program, &libraries);
         command.args(&self.args).envs(self.variables.iter().copied());
         command.current_dir(directory).stdin(Stdio::null());
         command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
         if let Some(settings) = settings {
             command.env("LIBTRACE", settings);
         }
-        let status = wait(command.spawn().unwrap(), self.limit, &stdout);
+        let status = hang::wait(command.spawn().unwrap(), self.limit, &stdout);
         let read = |path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
         Outcome { stdout: read(stdout), stderr: read(stderr), status }
     }
-}
-
-/// Waits for the end of `child` and of all processes that still have its stdout; past the limit, says where they hang, kills
-/// them and fails.
-fn wait(mut child: Child, limit: Duration, stdout: &Path) -> ExitStatus {
-    let deadline = Instant::now() + limit;
-    let mut ended = None;
-    loop {
-        ended = ended.or(child.try_wait().unwrap());
-        let left = users(stdout);
-        if let (Some(status), true) = (ended, left.is_empty()) {
-            return status;
-        }
-        if Instant::now() > deadline {
-            let where_they_hang: String = left.iter().map(|&pid| threads_of(pid)).collect();
-            for pid in left {
-                Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
-            }
-            child.wait().unwrap();
-            panic!("not done after {limit:?}\n{where_they_hang}");
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// The processes whose stdout is the file.
-fn users(file: &Path) -> Vec<u32> {
-    let pids =
-        fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| fs::read_link(format!("/proc/{pid}/fd/1")).is_ok_and(|open| open == file)).collect()
-}
-
-/// Every thread of a process as /proc and, where there is one, gdb see it.
-fn threads_of(pid: u32) -> String {
-    let mut text = String::new();
-    for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
-        text += &format!("{}:", task.path().display());
-        for file in ["comm", "wchan", "syscall", "stack"] {
-            let content = fs::read_to_string(task.path().join(file));
-            text += &format!(" {file} {}", content.as_deref().unwrap_or("unreadable").trim());
-        }
-        text.push('\n');
-    }
-    let mut gdb = Command::new("gdb");
-    gdb.args(["-batch", "-ex", "thread apply all bt", "-p", &pid.to_string()]);
-    if let Ok(done) = gdb.output() {
-        text += &String::from_utf8_lossy(&done.stdout);
-    }
-    text
 }
 
 /// Bytes and blocks.

@@ -29,7 +29,7 @@ fn flushed(directory: &Path) -> u64 {
 fn kill_once(mode: &str, delay: Duration) -> (f64, u64) {
     let directory = tempfile::tempdir().unwrap();
     let profile = directory.path().join("run.prof");
-    let mut command = machine().command(&compiled("killed.c", "killed", &[]), Some(&tracer()));
+    let mut command = machine().command(&compiled("killed.c", "killed", &[]), &[tracer()]);
     command.env("LIBTRACE", format!("out={},{mode}", profile.display())).current_dir(&directory);
     let stderr = directory.path().join("stderr");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&stderr).unwrap());

@@ -4,8 +4,10 @@
 //! the analyzer has to tell from the profile to the byte.
 
 mod code;
+mod hang;
 mod harness;
 
+mod allocators;
 mod entry_points;
 mod family;
 mod held;

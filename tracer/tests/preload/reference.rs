@@ -7,7 +7,7 @@ use crate::harness::{compiled, machine, tracer};
 use prof::{BlockKind, Event, EventDecoder, Reader, varint};
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// At least so much of the stacks has to be equal: a signal or the C library's own end of a stack may differ.
@@ -20,9 +20,8 @@ fn compare(program: &Path, args: &[&str], every: u32) {
     let reference = compiled("reference_stacks.c", "reference_stacks.so", &["-fPIC", "-shared"]);
     let directory = tempfile::tempdir().unwrap();
     let [profile, expected] = ["run.prof", "expected"].map(|name| directory.path().join(name));
-    let both = PathBuf::from(format!("{}:{}", tracer().display(), reference.display()));
     let status = machine()
-        .command(program, Some(&both))
+        .command(program, &[tracer(), reference])
         .args(args)
         .env("LIBTRACE", format!("interval=every,lossless=on,out={}", profile.display()))
         .env("REFERENCE_OUT", &expected)

@@ -53,7 +53,7 @@ fn default_name_has_the_process_id() {
 fn files_may_not_grow() {
     let directory = tempfile::tempdir().unwrap();
     let program = compiled("churn.c", "churn", &[]);
-    let traced = machine().command(&program, Some(&tracer()));
+    let traced = machine().command(&program, &[tracer()]);
     let mut limited = std::process::Command::new("sh");
     limited.args(["-c", "ulimit -f 0; exec env \"$@\"", "sh", "LIBTRACE=out=run.prof"]);
     for (name, value) in traced.get_envs() {

@@ -131,7 +131,7 @@ fn a_file_that_may_not_grow_further_ends_the_tracing() {
     for (mode, blocks) in [("interval=every,settle=10ms", 2048), ("interval=2,settle=10ms", 64)] {
         let directory = tempfile::tempdir().unwrap();
         let program = compiled("churn.c", "churn", &[]);
-        let traced = machine().command(&program, Some(&tracer()));
+        let traced = machine().command(&program, &[tracer()]);
         let mut limited = Command::new("sh");
         limited.args(["-c", &format!("ulimit -f {blocks}; exec env \"$@\""), "sh"]);
         limited.arg(format!("LIBTRACE=out=run.prof,{mode}"));
