@@ -385,8 +385,9 @@ pub fn allocators(name: &CStr) -> Option<*mut c_void> {
 /// The path of the program or library that brings a `malloc` of its own ahead of ours, as a program does that has an
 /// allocator linked in: what it gives out is never seen here.
 pub fn preempted_by() -> Option<String> {
+    // A program that takes the address of malloc hides who is ahead of us there.
+    let function = first(c"malloc").or_else(|| first(c"posix_memalign"))?;
     let mut info = empty_info();
-    let function = first(c"malloc")?;
     // SAFETY: as in `allocator`.
     let found = unsafe { libc::dladdr(function, &mut info) } != 0 && !info.dli_fname.is_null();
     // SAFETY: as in `allocator`.
@@ -397,7 +398,28 @@ pub fn preempted_by() -> Option<String> {
 fn first(name: &CStr) -> Option<*mut c_void> {
     // SAFETY: the name is a C string.
     let function = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    (!function.is_null() && home(function) != home(find_callers_own as *mut c_void)).then_some(function)
+    let is_ours = || home(function) == home(find_callers_own as *mut c_void);
+    (!function.is_null() && !is_ours() && is_definition(function)).then_some(function)
+}
+
+/// Whether `function` is where a symbol is defined, and not the entry of a program's procedure linkage table that stands for a
+/// function of another object whose address the program takes.
+fn is_definition(function: *mut c_void) -> bool {
+    unsafe extern "C" {
+        fn dladdr1(
+            address: *const c_void,
+            info: *mut libc::Dl_info,
+            extra: *mut *const libc::Elf64_Sym,
+            flags: c_int,
+        ) -> c_int;
+    }
+    const RTLD_DL_SYMENT: c_int = 1;
+    let (mut info, mut symbol) = (empty_info(), std::ptr::null::<libc::Elf64_Sym>());
+    // SAFETY: valid places; with this flag the second one is for a symbol, which stays loaded as its object does, or for null.
+    unsafe {
+        dladdr1(function, &mut info, &mut symbol, RTLD_DL_SYMENT) != 0
+            && symbol.as_ref().is_some_and(|symbol| symbol.st_shndx != 0)
+    }
 }
 
 fn next(name: &CStr) -> *mut c_void {

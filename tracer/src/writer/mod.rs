@@ -12,6 +12,7 @@
 //!
 //! But for its sleep and its writes it is at work, and a fork waits for it (see [`safepoint`]).
 
+mod descriptors;
 mod economy;
 mod facts;
 mod held;
@@ -50,6 +51,7 @@ use source::{Source, State};
 use stacks::Stacks;
 use std::ffi::c_void;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
 use threads::Threads;
 use vitals::Vitals;
@@ -86,6 +88,8 @@ pub fn start(output: Output, settings: Settings) -> io::Result<()> {
     });
     if started.is_err() {
         safepoint::leave();
+    } else if descriptors::wait_until_separate() {
+        output::abandon();
     }
     started
 }
@@ -123,14 +127,17 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     own_thread::begin(c"libtrace");
     // SAFETY: `launch` is only called where a box was stored, and this is the process's only writer.
     let mut writer = unsafe { Box::from_raw(WRITER.load(Acquire)) };
+    // After a fork the file is the parent's, and the descriptor's number of its writer's table.
+    let kept = writer.fork.is_none().then(|| writer.output.descriptor()).flatten();
+    descriptors::separate(kept);
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.run()));
     phase::stop();
     match ended {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            say::line(&format!("stopped tracing: failed to write {}: {error}", writer.output.path()))
+            complain(&format!("stopped tracing: failed to write {}: {error}", writer.output.path()))
         }
-        Err(_) => say::line("stopped tracing: the writer failed; this is a defect of libtrace"),
+        Err(_) => complain("stopped tracing: the writer failed; this is a defect of libtrace"),
     }
     become_state(DONE);
     WRITER.store(std::ptr::null_mut(), Release);
@@ -140,6 +147,16 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     watch::stop();
     crate::vitals::stop();
     std::ptr::null_mut()
+}
+
+/// Says a line on the process's stderr, which the writer's own table does not have.
+fn complain(text: &str) {
+    if !descriptors::are_separate() {
+        return say::line(text);
+    }
+    if let Some(stderr) = descriptors::of_process(libc::STDERR_FILENO) {
+        say::line_to(stderr.as_raw_fd(), text);
+    }
 }
 
 fn become_state(state: u32) {
@@ -189,6 +206,7 @@ fn wait_while(state: u32, deadline: u64) -> bool {
 /// In a forked child: there is no writer, and the file is the parent's. Whether the parent was writing.
 pub fn abandon() -> bool {
     output::abandon();
+    descriptors::forked();
     matches!(STATE.swap(0, AcqRel), RUNNING | FLUSHING)
 }
 

@@ -1,5 +1,6 @@
 //! The file.
 
+use super::descriptors;
 use super::facts::start_ticks;
 use crate::safepoint;
 use prof::block::{self, Packer};
@@ -8,7 +9,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::*};
@@ -19,7 +20,8 @@ const HIGH_DESCRIPTOR: i32 = 500;
 /// Bytes that are collected before they are written.
 const FULL: usize = 256 << 10;
 
-/// Descriptor, device and inode of the process's file; a forked child has to close its copy.
+/// Descriptor, device and inode of the process's file, where it is in the process's table; a forked child has to close its
+/// copy.
 static OPEN: (AtomicI32, AtomicU64, AtomicU64) = (AtomicI32::new(-1), AtomicU64::new(0), AtomicU64::new(0));
 
 /// The file and what is yet to be written to it.
@@ -128,10 +130,9 @@ impl Output {
 
     /// This is the file that a forked child has to close.
     fn remember(&self) {
-        let descriptor = self.file.as_ref().map_or(-1, |file| file.as_raw_fd());
         OPEN.1.store(self.identity.0, Relaxed);
         OPEN.2.store(self.identity.1, Relaxed);
-        OPEN.0.store(descriptor, Release);
+        self.file.iter().for_each(|file| publish(file));
     }
 
     /// Bytes of the file so far; 0 where it is none.
@@ -200,6 +201,11 @@ impl Output {
         &self.path
     }
 
+    /// The file's descriptor.
+    pub fn descriptor(&self) -> Option<RawFd> {
+        self.file.as_ref().map(|file| file.as_raw_fd())
+    }
+
     /// A path as it would have been meant when this file was made.
     pub fn beside(&self, path: &str) -> String {
         self.directory.join(path).to_string_lossy().into_owned()
@@ -264,8 +270,9 @@ impl Output {
         let Output { file, identity, pending, written, is_empty, is_regular, .. } = self;
         run(&mut || {
             let mut write = || {
-                if !file.as_ref().is_some_and(|file| identity_of(file).is_ok_and(|found| found == *identity))
-                {
+                let is_same = |file: &Handle| identity_of(file).is_ok_and(|found| found == *identity);
+                // Nobody else can close what is in a table of our own.
+                if !file.as_ref().is_some_and(|file| descriptors::are_separate() || is_same(file)) {
                     // The number may be the host's by now.
                     file.take().into_iter().for_each(Handle::forget);
                     *file = Some(reopen(&whole_path, *identity, *written)?);
@@ -360,8 +367,15 @@ fn reopen(path: &str, identity: (u64, u64), written: u64) -> io::Result<Handle> 
     }
     let _ = file.try_lock();
     (&*file).seek(SeekFrom::Start(written))?;
-    OPEN.0.store(file.as_raw_fd(), Release);
+    publish(&file);
     Ok(file)
+}
+
+/// Notes a descriptor that the process's other threads share.
+fn publish(file: &File) {
+    if !descriptors::are_separate() {
+        OPEN.0.store(file.as_raw_fd(), Release);
+    }
 }
 
 /// `run.prof` becomes `run.4711.prof`.
@@ -405,7 +419,8 @@ fn is_own(path: &str) -> Option<bool> {
     Some((fact("pid")?, fact("process_start_ticks")?) == (std::process::id().into(), start_ticks()?))
 }
 
-/// In a forked child: gives up its copy of the descriptor, unless the host has taken the number for something else.
+/// In a forked child, and where the writer has a table of its own: gives up the process's copy of the descriptor, unless the
+/// host has taken the number for something else.
 pub fn abandon() {
     let descriptor = OPEN.0.swap(-1, AcqRel);
     // SAFETY: zero bytes are a valid `stat`; the descriptor is closed only where it is still our file's, and the parent's copy

@@ -8,6 +8,7 @@ mod hang;
 mod harness;
 
 mod allocators;
+mod descriptors;
 mod entry_points;
 mod family;
 mod held;
