@@ -58,7 +58,7 @@ impl Census {
                 Ok(None) => return,
                 Ok(Some(Event::Thread { thread, tid, stamp, name })) => {
                     stream.thread = Some(thread);
-                    self.threads.note(thread, tid, stamp, &name_text(&name));
+                    self.threads.introduce(thread, tid, stamp, &name_text(&name));
                 }
                 Ok(Some(Event::ThreadEnd { stamp })) => {
                     stream.thread.into_iter().for_each(|thread| self.threads.end(thread, stamp));

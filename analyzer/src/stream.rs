@@ -253,7 +253,7 @@ impl Stream {
             }
             Event::Thread { thread, tid, stamp, ref name } => {
                 (self.thread, self.origin) = (thread, None);
-                known.threads.note(thread, tid, stamp, &name_text(name));
+                known.threads.introduce(thread, tid, stamp, &name_text(name));
             }
             Event::ThreadEnd { stamp } => known.threads.end(self.thread, stamp),
             Event::Alloc { .. } | Event::Free { .. } | Event::Realloc { .. } => {}

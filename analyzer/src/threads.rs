@@ -40,6 +40,13 @@ impl Threads {
         }
     }
 
+    /// A stream says whose it is, by the name that the thread had then: what a record says was asked for later.
+    pub fn introduce(&mut self, thread: ThreadIndex, tid: u32, start: Nanos, name: &str) {
+        if !self.by_number.contains_key(&thread) {
+            self.note(thread, tid, start, name);
+        }
+    }
+
     /// A thread has ended.
     pub fn end(&mut self, thread: ThreadIndex, time: Nanos) {
         let known = self.by_number.get(&thread).and_then(|&at| self.all.get_mut(at));

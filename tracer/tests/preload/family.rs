@@ -265,3 +265,32 @@ fn setuid_programs_are_left_alone() {
     let names: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["churn"], "nothing was recorded");
 }
+
+/// The loader refuses the library, which is for another class of programs, says so itself, and goes on.
+#[test]
+fn programs_of_32_bits_run_untraced() {
+    if !machine().runs_programs_of_this_system() {
+        eprintln!("skipped: the library is not for the programs of this system");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("narrow");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/preload/narrow.c");
+    let built = Command::new("gcc").arg("-m32").arg(source).arg("-o").arg(&program).output().unwrap();
+    if !built.status.success() {
+        eprintln!("skipped: gcc -m32 does not work here: install libc6-dev-i386 and lib32gcc-NUMBER-dev");
+        return;
+    }
+    let mut command = machine().command(&program, &[tracer()]);
+    let done = command.env("LIBTRACE", "interval=every").current_dir(&directory).output().unwrap();
+    assert_eq!(
+        (done.status.code(), String::from_utf8_lossy(&done.stdout).as_ref()),
+        (Some(5), "4 bytes an address\n")
+    );
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(
+        said.lines().count() == 1 && said.contains("libtrace.so") && said.contains("cannot be preloaded"),
+        "{said}"
+    );
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "nothing was recorded");
+}

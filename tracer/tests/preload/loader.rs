@@ -1,6 +1,7 @@
 //! The dynamic loader: its lock, its order, and addresses that it uses again.
 
 use crate::harness::{Case, Stack, compiled, machine};
+use crate::process::MODES;
 
 /// The loader is looked at often; where code is not known as soon as it is loaded, the program waits for that.
 fn patient(case: Case) -> Case {
@@ -98,4 +99,68 @@ fn loads_a_library_with_a_cxx_runtime_of_its_own() {
 fn a_cxx_library_comes_and_goes() {
     let library = compiled("cxx_plugin.cpp", "cxx_again.so", &["-fPIC", "-shared", "-static-libstdc++"]);
     Case::new("cxx_host.c").arg(library.display().to_string()).arg("20").unchanged();
+}
+
+/// Threads at the loader, in its lock, in the C library's unwinder and in the C++ runtime's, and libraries that come and go.
+#[test]
+fn everything_at_the_loader_at_once() {
+    let library = |name: &str| {
+        let path = compiled("storm_plugin.c", &format!("storm_{name}.so"), &["-fPIC", "-shared"]);
+        path.display().to_string()
+    };
+    let program = compiled("loader_storm.cpp", "loader_storm", &["-rdynamic"]);
+    for mode in ["interval=every,lossless=on,settle=10ms", "interval=2,settle=10ms"] {
+        let case = Case::of(program.clone()).arg(library("a")).arg(library("b")).arg("200");
+        case.settings(mode).unchanged().exact();
+    }
+}
+
+/// What the library allocates passes the tracer by, and what it does with the program's blocks too.
+#[test]
+fn a_library_that_looks_into_the_c_library_first() {
+    let library = compiled("deepbind_library.c", "deepbind_library.so", &["-fPIC", "-shared"]);
+    for mode in MODES {
+        let case = Case::new("deepbind.c").arg(library.display().to_string());
+        case.settings(mode).unchanged().exact().rooted_in("main");
+    }
+}
+
+#[test]
+fn a_library_with_operators_of_its_own() {
+    let library = compiled("own_operators_library.cpp", "own_operators_library.so", &["-fPIC", "-shared"]);
+    let program = compiled("own_operators.cpp", "own_operators", &[library.to_str().unwrap()]);
+    for mode in MODES {
+        let traced = Case::of(program.clone()).settings(mode).unchanged().exact().rooted_in("main");
+        let calls = traced.outcome.stdout.split(' ').find_map(|word| word.parse::<u32>().ok()).unwrap();
+        assert!(calls > 700, "{}", traced.outcome.stdout);
+    }
+}
+
+/// Both kinds of paths, the program's and a library's.
+#[test]
+fn the_callers_path_is_looked_into() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = |name: &str| {
+        let path = root.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path.display().to_string()
+    };
+    let library = |place: &str, name: &str, flags: &[&str]| {
+        let flags = [&["-fPIC", "-shared"], flags].concat();
+        let built = compiled("rpath.c", &format!("{place}_{name}"), &flags);
+        std::fs::copy(built, format!("{}/{name}", folder(place))).unwrap();
+    };
+    library("first", "librpath_outer.so", &["-DNAME=\"the first\""]);
+    library("second", "librpath_outer.so", &["-DNAME=\"the second\""]);
+    library("second", "librpath_inner.so", &["-DNAME=\"the library's\""]);
+    library("first", "librpath_caller.so", &["-DCALLER", "-Wl,--enable-new-dtags,-rpath,$ORIGIN/../second"]);
+    for tags in ["--enable-new-dtags", "--disable-new-dtags"] {
+        let path = format!("-Wl,{tags},-rpath,$ORIGIN/first");
+        let built = compiled("rpath.c", &format!("rpath_{tags}"), &[&path]);
+        let program = root.path().join("rpath");
+        std::fs::copy(built, &program).unwrap();
+        let traced = Case::of(program).unchanged().exact();
+        let expected = "librpath_outer.so is the first\nlibrpath_caller.so finds the library's\n";
+        assert!(traced.outcome.stdout.starts_with(expected), "{}", traced.outcome.stdout);
+    }
 }

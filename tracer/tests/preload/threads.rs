@@ -1,6 +1,7 @@
 //! Blocks that cross threads, and threads that come and go.
 
-use crate::harness::{Case, Traced};
+use crate::harness::{Case, Traced, analyzer};
+use crate::process::MODES;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -42,6 +43,26 @@ fn threads_that_come_and_go_lose_nothing() {
     let (truth, measured) = (traced.truth("live"), traced.measured());
     let ratio = measured["leak_in_thread"].0 as f64 / truth["leak_in_thread"].0 as f64;
     assert!((ratio - 1.0).abs() < 0.001, "{ratio} of the truth");
+}
+
+#[test]
+fn cancelled_while_allocating() {
+    for mode in MODES {
+        let traced = Case::new("cancel.c").settings(mode).unchanged().exact();
+        assert!(traced.outcome.stdout.starts_with("100 of 100"), "{}", traced.outcome.stdout);
+    }
+}
+
+#[test]
+fn names_are_recorded() {
+    for mode in ["interval=every,lossless=on,settle=10ms", "interval=2,settle=10ms"] {
+        let traced = Case::new("thread_names.c").settings(mode).unchanged().exact();
+        let threads = analyzer(&["info", traced.profile.to_str().unwrap(), "--json"])["threads"].clone();
+        let names: Vec<_> = threads.as_array().unwrap().iter().map(|thread| thread["name"].clone()).collect();
+        for name in ["thread_names", "at-once", "later"] {
+            assert!(names.iter().any(|known| known == name), "{name} is not among {names:?}");
+        }
+    }
 }
 
 /// The wait was once in `nanosleep`, a cancellation point: threads ended in the middle of `malloc`.
