@@ -212,10 +212,15 @@ impl Survey {
 
     /// Whose allocations the tracer could not see, in a sentence about the file at `path`.
     pub fn uncovered(&self, path: &str) -> Option<String> {
-        let owner = self.fact("uncovered")?;
-        Some(format!(
-            "{path}: {owner} has a malloc of its own ahead of the tracer: what it gives out is not recorded"
-        ))
+        if let Some(owner) = self.fact("uncovered") {
+            let what = "has a malloc of its own ahead of the tracer: what it gives out is not recorded";
+            return Some(format!("{path}: {owner} {what}"));
+        }
+        let callers = self.facts.iter().filter(|(key, _)| key == "uncovered_caller");
+        let callers: Vec<&str> = callers.map(|(_, path)| path.as_str()).collect();
+        let what =
+            "malloc past the tracer: what is allocated there is not recorded, what is freed there seems live";
+        (!callers.is_empty()).then(|| format!("{path}: calls of {}: {what}", callers.join(", ")))
     }
 
     /// How long the process had lived when tracing started.

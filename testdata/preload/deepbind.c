@@ -1,20 +1,22 @@
 // A library is loaded that looks for what it calls in itself and the C library first, past everything that is preloaded. Its
 // blocks are freed by the program, and the program's by it.
 //
-//   deepbind LIBRARY
+//   deepbind LIBRARY now|lazy
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "sites.h"
+#include "watcher.h"
 
 COUNTS(in_the_program);
 
 SITE void *in_the_program(size_t size) { return keep(malloc(size)); }
 
 int main(int argc, char **argv) {
-  void *library = argc > 1 ? dlopen(argv[1], RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND) : NULL;
+  int how = (argc > 2 && strcmp(argv[2], "lazy") == 0 ? RTLD_LAZY : RTLD_NOW) | RTLD_LOCAL | RTLD_DEEPBIND;
+  void *library = argc > 1 ? dlopen(argv[1], how) : NULL;
   if (library == NULL) {
     printf("%s\n", dlerror());
     return 2;
@@ -37,6 +39,8 @@ int main(int argc, char **argv) {
   }
   // What it frees it frees past us: these are not counted.
   take(keep(strdup("ours")));
+  // Until it has seen where the library's calls go.
+  wait_for_watcher();
   dlclose(library);
   print_site(&at_in_the_program);
 }

@@ -21,6 +21,11 @@
 
 #include "sites.h"
 
+// Older headers do not know it.
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
 enum { BLOCKS = 200, SIZE = 100, MANY = 1000, NOBODY = 65534 };
 
 COUNTS(before_it);

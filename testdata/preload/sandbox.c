@@ -16,6 +16,14 @@
 
 #include "sites.h"
 
+// Older headers do not know them.
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+#ifndef SYS_pidfd_getfd
+#define SYS_pidfd_getfd 438
+#endif
+
 enum { BLOCKS = 2000, SIZE = 100, MOST = 64 };
 
 COUNTS(before_filter);

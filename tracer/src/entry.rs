@@ -365,6 +365,30 @@ pub fn is_allocators(address: u64) -> bool {
     (ALLOCATOR.0.load(Relaxed)..ALLOCATOR.1.load(Relaxed)).contains(&address)
 }
 
+/// Where the real functions that allocate are: the next ones in line, and the C library's.
+pub fn real_addresses() -> Vec<u64> {
+    const ALLOCATING: [&CStr; 8] = [
+        c"malloc",
+        c"calloc",
+        c"realloc",
+        c"posix_memalign",
+        c"aligned_alloc",
+        c"memalign",
+        c"valloc",
+        c"pvalloc",
+    ];
+    // SAFETY: the name is a C string, and nothing is loaded that is not there already. The library is never unloaded, so that
+    // its handle need not be given back.
+    let library = unsafe { libc::dlopen(c"libc.so.6".as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD) };
+    let of_library = |name: &&CStr| match library.is_null() {
+        true => std::ptr::null_mut(),
+        // SAFETY: a handle, and a C string.
+        false => unsafe { libc::dlsym(library, name.as_ptr()) },
+    };
+    let both = ALLOCATING.iter().flat_map(|name| [next(name), of_library(name)]);
+    both.filter(|function| !function.is_null()).map(|function| function as u64).collect()
+}
+
 /// The path of the library whose `malloc` is called.
 pub fn allocator() -> Option<String> {
     let mut info = empty_info();

@@ -8,7 +8,7 @@
 //! | hook, nothing recorded | `arch::hooks` | lock, write shared memory, call anything but the real function |
 //! | hook, recording | `record`, `unwind`, `stream`, `buffer`, `live`, `filter`, `sampler` | allocate, lock, call the loader, use `thread_local!`, panic |
 //! | writer thread | `writer` | call the host's allocator or the loader, take a lock that a hook could wait for |
-//! | watcher thread | `watch` | be waited for by any of the others; call the host's allocator |
+//! | watcher thread | `watch`, `coverage` | be waited for by any of the others; call the host's allocator |
 //! | vitals thread | `vitals` | be waited for, but at the end, a little; allocate from the host's allocator |
 //! | start and end | `start`, `entry`, `settings` | abort or block the host |
 //! | around a fork, an exit, an `exec` | `fork`, `exits`, `safepoint` | wait without a limit; touch anything in the child of a `vfork` |
@@ -65,6 +65,7 @@ mod record;
 mod thread_stacks;
 mod loader;
 mod mapping;
+mod coverage;
 mod watch;
 mod own_thread;
 mod safepoint;

@@ -11,6 +11,7 @@
 //! ```
 
 use crate::buffer::{FUTEX_WAIT, FUTEX_WAKE};
+use crate::coverage::Coverage;
 use crate::local::{Guard, local};
 use crate::phase::{self, Phase};
 use crate::unwind::table::{Image, Sealed, TABLE};
@@ -257,10 +258,12 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     own_thread::begin(c"libtrace-loader");
     let pause = Nanos(PAUSE.load(Relaxed));
     let mut asked = false;
+    let mut coverage = Coverage::default();
     while phase::now() == Phase::Tracing {
         LOOKING.store(1, SeqCst);
         if FORKING.load(SeqCst) == 0 {
             look();
+            coverage.look();
         }
         LOOKING.store(0, SeqCst);
         if asked {

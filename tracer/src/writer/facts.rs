@@ -38,6 +38,16 @@ impl Facts {
         Facts { common, own: own(process_age()) }
     }
 
+    /// Adds what has been learned in the meantime, and appends it.
+    pub fn add(&mut self, key: &'static str, value: String, records: &mut RecordWriter) {
+        let fact = (key, value);
+        // A forked child knows it from its parent.
+        if !self.common.contains(&fact) {
+            records.push(&Record::Fact { key, value: &fact.1 });
+            self.common.push(fact);
+        }
+    }
+
     /// In a forked child: looks at the process again.
     pub fn renew(&mut self) {
         self.own = own(None);

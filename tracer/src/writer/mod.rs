@@ -36,7 +36,7 @@ use crate::buffer::{FUTEX_WAIT, FUTEX_WAKE};
 use crate::fork::Fork;
 use crate::local::{Guard, local};
 use crate::settings::{Interval, Settings};
-use crate::{buffer, clock, live, mapping, own_thread, phase, safepoint, say, stream, watch};
+use crate::{buffer, clock, coverage, live, mapping, own_thread, phase, safepoint, say, stream, watch};
 use economy::Economy;
 use facts::Facts;
 use held::Held;
@@ -331,6 +331,9 @@ impl Writer {
         self.mend();
         self.held.meet(&mut self.stacks);
         let mut records = RecordWriter::new(clock::now());
+        for path in coverage::take() {
+            self.facts.add("uncovered_caller", path, &mut records);
+        }
         self.images.push(&mut records);
         self.threads.look(&mut records);
         self.stacks.push(&mut records, |records| self.output.spill(records));

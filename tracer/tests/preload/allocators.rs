@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::harness::{Case, analyzer, compiled, machine, tracer};
+use crate::harness::{Case, Traced, analyzer, compiled, machine, tracer};
 use crate::process::MODES;
 
 /// A library that Debian's package `package` has, unless it is not installed, which is then said.
@@ -51,9 +51,10 @@ fn mimalloc_behind_the_tracer() {
     behind("libmimalloc.so.2.0", "libmimalloc2.0");
 }
 
-/// The program runs as untraced, but for one line that names whose `malloc` it was; so does the profile, in every command.
+/// The program runs as untraced, but for one line that names whose allocations are missing; so does the profile, in every
+/// command. What is its own is exact.
 fn uncovered(case: Case, owner: &str) {
-    for mode in MODES {
+    for mode in MODES.map(|mode| format!("settle=10ms,{mode}")) {
         let directory = tempfile::tempdir().unwrap();
         let untraced = case.run(directory.path(), None);
         let profile = directory.path().join("run.prof");
@@ -66,6 +67,9 @@ fn uncovered(case: Case, owner: &str) {
         for command in ["info", "report"] {
             let warnings = analyzer(&[command, profile.to_str().unwrap(), "--json"])["warnings"].to_string();
             assert!(warnings.contains(owner) && warnings.contains("not recorded"), "{command}: {warnings}");
+        }
+        if traced.stdout.contains("in_the_program ") {
+            Traced::of(traced, profile, directory).exact().rooted_in("main");
         }
     }
 }
@@ -107,5 +111,18 @@ fn a_program_that_takes_the_address_of_malloc() {
     for mode in MODES {
         let traced = Case::of(program.clone()).settings(mode).unchanged().exact();
         assert!(traced.outcome.stdout.starts_with("malloc is the program's\n"), "{}", traced.outcome.stdout);
+    }
+}
+
+/// What the library allocates passes the tracer by, and what it does with the program's blocks too.
+#[test]
+fn a_library_that_looks_into_the_c_library_first() {
+    let bind = |how: &str| {
+        let flag = format!("-Wl,-z,{how}");
+        let name = format!("deepbind_{how}.so");
+        (compiled("deepbind_library.c", &name, &["-fPIC", "-shared", &flag]).display().to_string(), name)
+    };
+    for (how, (library, name)) in ["now", "lazy"].map(|how| (how, bind(how))) {
+        uncovered(Case::new("deepbind.c").arg(library).arg(how), &name);
     }
 }

@@ -115,16 +115,6 @@ fn everything_at_the_loader_at_once() {
     }
 }
 
-/// What the library allocates passes the tracer by, and what it does with the program's blocks too.
-#[test]
-fn a_library_that_looks_into_the_c_library_first() {
-    let library = compiled("deepbind_library.c", "deepbind_library.so", &["-fPIC", "-shared"]);
-    for mode in MODES {
-        let case = Case::new("deepbind.c").arg(library.display().to_string());
-        case.settings(mode).unchanged().exact().rooted_in("main");
-    }
-}
-
 #[test]
 fn a_library_with_operators_of_its_own() {
     let library = compiled("own_operators_library.cpp", "own_operators_library.so", &["-fPIC", "-shared"]);
@@ -139,6 +129,10 @@ fn a_library_with_operators_of_its_own() {
 /// Both kinds of paths, the program's and a library's.
 #[test]
 fn the_callers_path_is_looked_into() {
+    if !machine().runs_programs_of_this_system() {
+        eprintln!("skipped: the programs need a path of their own to find the C library");
+        return;
+    }
     let root = tempfile::tempdir().unwrap();
     let folder = |name: &str| {
         let path = root.path().join(name);
