@@ -1,5 +1,6 @@
 //! A program that does not end is a failure that says where each of its threads is.
 
+use crate::harness::{Case, machine};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
@@ -58,4 +59,18 @@ fn threads_of(pid: u32) -> String {
         text += &String::from_utf8_lossy(&done.stdout);
     }
     text
+}
+
+#[test]
+fn a_hang_is_a_failure_that_shows_every_thread() {
+    let case = Case::new("hang.c").limit(Duration::from_secs(2));
+    let directory = tempfile::tempdir().unwrap();
+    let failed = std::panic::catch_unwind(|| case.run(directory.path(), None)).unwrap_err();
+    let text = failed.downcast_ref::<String>().unwrap();
+    assert!(text.starts_with("not done after") && text.matches(": comm ").count() >= 2, "{text}");
+    if Command::new("gdb").arg("--version").output().is_ok() && machine().runs_programs_of_this_system() {
+        assert!(text.matches("in waits_for_ever ").count() == 2, "{text}");
+    } else {
+        eprintln!("skipped: gdb, which shows the stacks, is missing or not for these programs");
+    }
 }

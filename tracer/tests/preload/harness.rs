@@ -305,6 +305,12 @@ impl Case {
         self
     }
 
+    /// How long it may take.
+    pub fn limit(mut self, limit: Duration) -> Case {
+        self.limit = limit;
+        self
+    }
+
     /// Runs both ways; stdout, stderr and exit status have to be the same.
     pub fn unchanged(self) -> Traced {
         let directory = tempfile::tempdir().unwrap();
