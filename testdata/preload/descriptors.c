@@ -8,6 +8,7 @@
 //   descriptors chdir          leaves its directory
 //   descriptors chroot FOLDER  leaves its root
 //   descriptors drop           becomes somebody else, who may not write where the file is
+//   descriptors limit          may not write files of more than 16 KiB, and allocates a lot
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -76,6 +77,19 @@ static int drop(void) {
   return 0;
 }
 
+static int limit(void) {
+  struct rlimit small = {16 << 10, 16 << 10};
+  if (setrlimit(RLIMIT_FSIZE, &small) != 0) return failed("setrlimit");
+  unsigned size = 1;
+  for (int i = 0; i < 200000; i++) {
+    size = size * 1664525 + 1013904223;
+    void *block = keep(malloc(size >> 20));
+    if (i % 10 != 0) free(block);
+  }
+  usleep(50000);
+  return 0;
+}
+
 static int act(const char *how, const char *path) {
   if (strcmp(how, "close") == 0) {
     for (int fd = 0; fd < MANY; fd++) {
@@ -92,6 +106,7 @@ static int act(const char *how, const char *path) {
   if (strcmp(how, "chdir") == 0 && chdir("/") != 0) return failed("chdir");
   if (strcmp(how, "chroot") == 0 && (chroot(path) != 0 || chdir("/") != 0)) return failed("chroot");
   if (strcmp(how, "drop") == 0) return drop();
+  if (strcmp(how, "limit") == 0) return limit();
   return 0;
 }
 

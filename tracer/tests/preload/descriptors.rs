@@ -83,6 +83,20 @@ fn gives_up_its_rights() {
     }
 }
 
+/// What the writer has to say reaches the process's stderr, which it does not share.
+#[test]
+fn a_file_that_may_not_grow_ends_tracing_with_one_line() {
+    for mode in MODES.map(|mode| mode.replace("lossless=on,", "")) {
+        let case = Case::new("descriptors.c").arg("limit");
+        let directory = tempfile::tempdir().unwrap();
+        let untraced = case.run(directory.path(), None);
+        let traced = case.run(directory.path(), Some(&format!("out=run.prof,{mode}")));
+        assert_eq!((untraced.stdout, untraced.status), (traced.stdout, traced.status));
+        let line = traced.stderr.starts_with("libtrace: stopped tracing: failed to write run.prof: ");
+        assert!(line && traced.stderr.lines().count() == 1, "{}", traced.stderr);
+    }
+}
+
 fn can_be_confined(program: &Path, how: &str) -> bool {
     if machine().is_alone() {
         return false;
