@@ -100,6 +100,17 @@ impl Sum {
     }
 }
 
+/// The upper end of the 95 % interval of a weighted sum of Poisson counts, where no count has a larger weight than `unseen`:
+/// Fay & Feuer 1997, with the quantile of [`Sum::ci95`].
+pub(crate) fn weighted_poisson_high(value: f64, variance: f64, unseen: f64) -> f64 {
+    let (value, variance) = (value.max(0.0) + unseen, variance + unseen * unseen);
+    if variance <= 0.0 {
+        return value;
+    }
+    let k = value * value / variance;
+    value * gamma_quantile(k, Z) / k
+}
+
 /// 97.5 % of the standard normal distribution lie below it.
 pub(crate) const Z: f64 = 1.959_963_984_540_054;
 

@@ -232,8 +232,8 @@ impl LiveSince for HeapGrowth<'_> {
         let mut weights = vec![0.0; scans.len()];
         weights.iter_mut().skip(at).take(1).for_each(|weight| *weight -= 1.0);
         weights.last_mut().into_iter().for_each(|weight| *weight += 1.0);
-        let variance = self.history.sampling_variance(&Groups::all(), &[weights]);
-        LiveGrowth { bytes: end - start, variance: variance.first().copied().unwrap_or(0.0) }
+        let sampling = self.history.sampling(&Groups::all(), &[weights]);
+        LiveGrowth { bytes: end - start, variance: sampling.first().copied().unwrap_or_default().variance }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which shape a level has.
 
 use crate::estimate::{Sum, Z};
-use crate::shape::fit::{Fit, Level};
+use crate::shape::fit::{Fit, Level, Sampling};
 use crate::shape::series::{Lasting, Series};
 
 /// The shapes.
@@ -71,8 +71,8 @@ const LEAST_SAMPLES: f64 = 4.0;
 /// A step happens within this share of the span.
 const STEP_SHARE: usize = 64;
 
-/// The shape of a level. `sampling` is the variance of the slope since `from` that comes from sampling.
-pub fn classify(series: &Series, lasting: &Lasting, from: usize, sampling: f64) -> Shape {
+/// The shape of a level. `sampling` is what it leaves uncertain of the slope since `from`.
+pub fn classify(series: &Series, lasting: &Lasting, from: usize, sampling: Sampling) -> Shape {
     let level = &series.level;
     let n = level.len();
     let fit = level.part(from..n).fit().with_sampling(sampling);

@@ -13,7 +13,7 @@
 //! is estimated from samples, the variance of the slope that comes from sampling is computed apart, and the larger of both
 //! is used.
 
-use crate::estimate::{Sum, Z};
+use crate::estimate::{Sum, Z, weighted_poisson_high};
 use std::ops::Range;
 
 /// The 97.5 % quantile of Kiefer and Vogelsang for a Bartlett kernel over an eighth of the points.
@@ -37,22 +37,37 @@ pub struct Fit {
     pub variance: f64,
     /// Share of the level's variance that the line explains.
     pub r2: f64,
+    /// By how much one more sampled block could raise `slope`.
+    pub unseen: f64,
+}
+
+/// What sampling leaves uncertain of a slope.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Sampling {
+    /// Variance of the slope.
+    pub variance: f64,
+    /// By how much one more sampled block could raise it.
+    pub unseen: f64,
 }
 
 impl Fit {
-    /// The same, where sampling alone leaves this variance.
-    pub fn with_sampling(self, variance: f64) -> Fit {
-        Fit { variance: self.variance.max(variance), ..self }
+    /// The same, where sampling alone leaves this uncertain.
+    pub fn with_sampling(self, sampling: Sampling) -> Fit {
+        Fit { variance: self.variance.max(sampling.variance), unseen: sampling.unseen, ..self }
     }
 
     /// Both ends of the 95 % interval of the slope. It excludes zero only where the slope is more than 1.96 standard
-    /// deviations away from it; then it is that of a Poisson count, as for sums.
+    /// deviations away from it; then its lower end is that of a Poisson count, as for sums. Its upper end is at least the one
+    /// of a sum of weighted Poisson counts, to which the block with the largest weight is added (Fay & Feuer 1997).
     pub fn ci95(&self) -> (f64, f64) {
         let margin = Z * self.variance.sqrt();
-        if self.slope > margin && self.variance > 0.0 {
-            return Sum { value: self.slope, variance: self.variance, observed: 0.0 }.ci95();
-        }
-        (self.slope - margin, self.slope + margin)
+        let low = if self.slope > margin && self.variance > 0.0 {
+            Sum { value: self.slope, variance: self.variance, observed: 0.0 }.ci95().0
+        } else {
+            self.slope - margin
+        };
+        let high = (self.slope + margin).max(weighted_poisson_high(self.slope, self.variance, self.unseen));
+        (low, high)
     }
 
     /// Whether the level rises for certain.
@@ -112,6 +127,7 @@ impl Level {
         Fit {
             slope,
             variance: long_run_variance(&residuals) * (FIXED_B / 1.96).powi(2),
+            unseen: 0.0,
             r2: if total > 0.0 { (explained / total).min(1.0) } else { 0.0 },
         }
     }

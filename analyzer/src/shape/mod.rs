@@ -51,7 +51,7 @@ impl History {
             weights.extend(series.level.part(*from..series.level.len()).weights());
             weights
         });
-        let sampling = self.sampling_variance(groups, &weights.collect::<Vec<_>>());
+        let sampling = self.sampling(groups, &weights.collect::<Vec<_>>());
         let each = all.into_iter().zip(settled).zip(sampling);
         each.map(|((series, from), sampling)| {
             let shape = class::classify(&series, &self.lasting(&series), from, sampling);

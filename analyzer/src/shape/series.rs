@@ -1,7 +1,7 @@
 //! Stacks in groups, and of each group its level over time and what is live at the end, by birth.
 
 use crate::estimate::Sum;
-use crate::shape::fit::Level;
+use crate::shape::fit::{Level, Sampling};
 use crate::shape::scan::{Cell, History, Scan};
 use crate::shape::survival::LifeTable;
 use crate::stacks::Stack;
@@ -193,11 +193,11 @@ impl History {
         if bytes > 0.0 { ages / bytes * self.grid.step_seconds() } else { 0.0 }
     }
 
-    /// The variance of each group's slope that comes from sampling: a block counts with the sum of the weights of the
-    /// instants at which it was live. `weights` are of the scans, by group.
-    pub fn sampling_variance(&self, groups: &Groups, weights: &[Vec<f64>]) -> Vec<f64> {
+    /// What sampling leaves uncertain of each group's slope: a block counts with the sum of the weights of the instants at
+    /// which it was live. `weights` are of the scans, by group.
+    pub fn sampling(&self, groups: &Groups, weights: &[Vec<f64>]) -> Vec<Sampling> {
         let sums: Vec<Vec<f64>> = weights.iter().map(|weights| running(weights)).collect();
-        let mut variances = vec![0.0; groups.len()];
+        let mut all = vec![Sampling::default(); groups.len()];
         // The first scan at which a block of a cohort can be live.
         let first_of: Vec<usize> = (0..self.grid.steps() + 2)
             .map(|cohort| self.scans.partition_point(|scan| scan.step < cohort))
@@ -206,7 +206,11 @@ impl History {
             let group = groups.of(cell.stack())?;
             let sums = sums.get(group)?;
             let weight = sums.get(end)? - sums.get(*first_of.get(cell.cohort())?)?;
-            *variances.get_mut(group)? += died.max(0.0) * weight * weight;
+            let sampling = all.get_mut(group)?;
+            sampling.variance += died.max(0.0) * weight * weight;
+            // The weight of a block, which is the root of its variance, until the instants are known.
+            sampling.unseen =
+                sampling.unseen.max((f64::from(cell.variance) / f64::from(cell.samples.max(1))).sqrt());
             Some(())
         };
         for (at, (first, second)) in self.neighbours().enumerate() {
@@ -220,8 +224,20 @@ impl History {
         for cell in last {
             add(cell, f64::from(cell.variance), self.scans.len());
         }
-        variances
+        for (sampling, sums) in all.iter_mut().zip(&sums) {
+            sampling.unseen *= largest_rise(sums);
+        }
+        all
     }
+}
+
+/// From a sum to the largest one after it.
+fn largest_rise(sums: &[f64]) -> f64 {
+    let mut low = f64::MAX;
+    sums.iter().fold(0.0, |most: f64, sum| {
+        low = low.min(*sum);
+        most.max(sum - low)
+    })
 }
 
 /// Sums of the values before each place, and of all.
