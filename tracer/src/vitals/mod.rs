@@ -8,9 +8,9 @@
 //! | [`allocator`]: what the allocator says, under locks that the program may hold for ever | this thread | a second apart |
 //! | [`own`]: pages of our own tables, and of the program's stacks, in RAM | this thread | 10 s apart |
 //!
-//! Nobody waits for this thread, but for the end of the process, a little. A source may take 0.1 % of a core: the longer
-//! a look takes, the later the next ([`pace`]). One that takes 50 ms of CPU time is not looked at again, because other
-//! threads may have waited as long for a lock.
+//! Nobody waits for this thread, but for the end of the process, a little. Looks take no more than 0.1 % of a core, all
+//! sources together: the longer one takes, the later the next ([`pace`]). A source that takes 50 ms of CPU time is not
+//! looked at again, because other threads may have waited as long for a lock.
 
 mod allocator;
 mod glibc;
@@ -191,10 +191,10 @@ fn look_on() {
     let groups = Groups::of(Path::new("/proc/self"), Path::new("/"));
     let mut allocator = Allocator::get();
     let mut sources: [(Pace, Source); 4] = [
-        (Pace::new(SECOND), &mut |reading| allocator.read(reading)),
-        (Pace::new(SECOND), &mut |reading| reading.values = groups.read()),
-        (Pace::new(RARELY), &mut |reading| reading.values = share::read(Path::new("/proc/self"))),
-        (Pace::new(RARELY), &mut |reading| reading.values = own::read(Path::new("/proc/self"))),
+        (Pace::new(SECOND, 2_000), &mut |reading| allocator.read(reading)),
+        (Pace::new(SECOND, 10_000), &mut |reading| reading.values = groups.read()),
+        (Pace::new(RARELY, 10_000), &mut |reading| reading.values = share::read(Path::new("/proc/self"))),
+        (Pace::new(RARELY, 10_000), &mut |reading| reading.values = own::read(Path::new("/proc/self"))),
     ];
     let mut is_asked = false;
     loop {

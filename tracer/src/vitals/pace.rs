@@ -3,9 +3,6 @@
 use crate::clock;
 use prof::Nanos;
 
-/// A look may cost this part of the time until the next.
-const SHARE: u64 = 1000;
-
 /// CPU time after which a source is given up.
 const MOST: Nanos = Nanos(50_000_000);
 
@@ -16,14 +13,17 @@ const QUICK: Nanos = Nanos(10_000_000);
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     shortest: Nanos,
+    /// A look may cost this part of the time until the next.
+    share: u64,
     next: Nanos,
     cost: Nanos,
 }
 
 impl Pace {
-    /// At once, and from then on at most once in `shortest`.
-    pub fn new(shortest: Nanos) -> Pace {
-        Pace { shortest, next: Nanos(0), cost: Nanos(0) }
+    /// At once, and from then on at most once in `shortest`, and so that looks take no more than one part in `share` of the
+    /// time.
+    pub fn new(shortest: Nanos, share: u64) -> Pace {
+        Pace { shortest, share, next: Nanos(0), cost: Nanos(0) }
     }
 
     /// Whether it is time for a look.
@@ -51,7 +51,7 @@ impl Pace {
 
     fn costs(&mut self, begin: Nanos, cost: Nanos) {
         self.cost = cost;
-        self.next = Nanos(begin.0 + self.shortest.0.max(cost.0 * SHARE));
+        self.next = Nanos(begin.0 + self.shortest.0.max(cost.0 * self.share));
     }
 }
 
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn dear_looks_are_rare_and_too_dear_ones_end() {
-        let mut pace = Pace::new(Nanos::SECOND);
+        let mut pace = Pace::new(Nanos::SECOND, 1000);
         assert!(pace.is_due(Nanos(0)));
         pace.costs(Nanos(5), Nanos(999_999));
         assert_eq!(pace.next(), Some(Nanos(1_000_000_005)));

@@ -13,7 +13,7 @@ use std::path::Path;
 const SHORTEST: Nanos = Nanos(900_000_000);
 
 /// A look at the process may cost this part of the time until the next.
-const SHARE: u64 = 1000;
+const SHARE: u64 = 10_000;
 
 /// What the file says.
 #[derive(Default)]
