@@ -256,6 +256,11 @@ pub extern "C" fn find_entries(_index: u32) -> u32 {
     1
 }
 
+/// Whether every C function has been looked up.
+pub fn entries_are_found() -> bool {
+    ENTRIES_STATE.load(Acquire) == FOUND
+}
+
 /// Finds every C function, and waits out another thread that is at it, which takes microseconds.
 pub fn wait_for_entries() {
     while find_entries(0) == 0 {

@@ -6,13 +6,16 @@
 //! the C library's, are not: they are what the program's blocks lie in. Files that are mapped only end what was there
 //! before. What programs map by system calls of their own, as Go does, is not seen.
 //!
+//! These hooks look up nothing: an allocator ahead of us calls them while it holds its locks, and the loader calls that
+//! allocator for the message about a function that is not there. Until others have looked, they make the system call.
+//!
 //! A full queue loses changes, which are counted like lost events. A mapping whose end was lost stays until its addresses
 //! are mapped again.
 
 mod queue;
 
 use crate::arch::frame::Caller;
-use crate::entry::{self, find_entries, real};
+use crate::entry::{self, entries_are_found, real};
 use crate::errno::Errno;
 use crate::holders::HolderIndex;
 use crate::local::{Local, local};
@@ -191,9 +194,9 @@ pub unsafe extern "C" fn map(
     caller: Caller,
 ) -> *mut c_void {
     type Map = unsafe extern "C" fn(*mut c_void, usize, c_int, c_int, c_int, i64) -> *mut c_void;
-    // SAFETY: the caller's own arguments, for the function of that name, or for the system call while it is not known.
+    // SAFETY: the caller's own arguments, for the function of that name, or for the system call until that is known.
     let mapped = unsafe {
-        if find_entries(0) == 0 {
+        if !entries_are_found() {
             libc::syscall(libc::SYS_mmap, at, len, protection, flags, descriptor, offset) as *mut c_void
         } else {
             std::mem::transmute::<*mut c_void, Map>(real::mmap.get())(
@@ -237,9 +240,9 @@ pub unsafe extern "C" fn munmap(at: *mut c_void, len: usize) -> c_int {
         let _errno = Errno::save();
         will_unmap(at, len);
     }
-    // SAFETY: the caller's own arguments, for the function of that name, or for the system call while it is not known.
+    // SAFETY: the caller's own arguments, for the function of that name, or for the system call until that is known.
     unsafe {
-        if find_entries(0) == 0 {
+        if !entries_are_found() {
             return libc::syscall(libc::SYS_munmap, at, len) as c_int;
         }
         let real: unsafe extern "C" fn(*mut c_void, usize) -> c_int = std::mem::transmute(real::munmap.get());
@@ -262,9 +265,9 @@ fn will_unmap(at: *mut c_void, len: usize) {
 /// As the C function.
 #[cfg_attr(not(test), unsafe(no_mangle))]
 pub unsafe extern "C" fn mprotect(at: *mut c_void, len: usize, protection: c_int) -> c_int {
-    // SAFETY: the caller's own arguments, for the function of that name, or for the system call while it is not known.
+    // SAFETY: the caller's own arguments, for the function of that name, or for the system call until that is known.
     let status = unsafe {
-        if find_entries(0) == 0 {
+        if !entries_are_found() {
             libc::syscall(libc::SYS_mprotect, at, len, protection) as c_int
         } else {
             let real: unsafe extern "C" fn(*mut c_void, usize, c_int) -> c_int =
@@ -310,9 +313,9 @@ pub unsafe extern "C" fn remap(
         let _errno = Errno::save();
         will_remap(at, old_len);
     }
-    // SAFETY: the caller's own arguments, for the function of that name, or for the system call while it is not known.
+    // SAFETY: the caller's own arguments, for the function of that name, or for the system call until that is known.
     let mapped = unsafe {
-        if find_entries(0) == 0 {
+        if !entries_are_found() {
             libc::syscall(libc::SYS_mremap, at, old_len, new_len, flags, place) as *mut c_void
         } else {
             std::mem::transmute::<*mut c_void, Remap>(real::mremap.get())(at, old_len, new_len, flags, place)
