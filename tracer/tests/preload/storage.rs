@@ -206,7 +206,7 @@ fn a_disk_without_room_for_the_next_segment_ends_the_tracing() {
     let profile = disk.0.path().join("run.prof");
     let settings = format!("out={},{SEGMENTS}", profile.display());
     let directory = tempfile::tempdir().unwrap();
-    let stderr = said(&Case::new("churn.c").arg("3"), directory.path(), &settings);
+    let stderr = said(&Case::new("churn.c").arg("12"), directory.path(), &settings);
     assert!(stderr.starts_with("libtrace: stopped tracing: failed to write "), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     let report = analyzer(&["report", profile.to_str().unwrap(), "--json"]);
@@ -224,8 +224,8 @@ fn a_disk_that_stands_still_does_not_hold_the_program() {
     assert!(made.success());
     // On Linux a pipe that is opened both ways has a reader and a writer at once.
     let reader = File::options().read(true).write(true).open(&pipe).unwrap();
-    let settings = format!("out={},interval=512,settle=10ms", pipe.display());
-    let stderr = said(&Case::new("churn.c").arg("1"), directory.path(), &settings);
+    let settings = format!("out={},interval=2,settle=10ms", pipe.display());
+    let stderr = said(&Case::new("churn.c").arg("3"), directory.path(), &settings);
     drop(reader);
     assert_eq!(stderr, "libtrace: the last events were not written within 5 s\n");
 }
