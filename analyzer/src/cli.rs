@@ -36,6 +36,8 @@ pub enum Command {
     Export(Export),
     /// Say what a file contains
     Info(Info),
+    /// Tell a running traced process what to do
+    Ctl(Ctl),
 }
 
 #[derive(Args, Debug)]
@@ -132,6 +134,68 @@ pub struct Info {
     /// Write JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Ctl {
+    /// A process id, a file that is being written, or its control socket
+    #[arg(value_name = "PID|FILE|SOCKET")]
+    pub target: String,
+    /// What to do
+    #[arg(value_enum, value_name = "COMMAND")]
+    pub order: Order,
+    /// The name of a mark, or an interval: auto, or bytes such as 64K
+    #[arg(value_name = "ARG")]
+    pub argument: Option<String>,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// Name this instant: F@NAME
+    Mark,
+    /// Bring the file up to date
+    Flush,
+    /// Stop recording allocations until resume
+    Pause,
+    /// Record allocations again
+    Resume,
+    /// Change the mean bytes between samples
+    Interval,
+    /// Say how the tracing goes
+    Status,
+    /// End the file and the tracing; the process goes on
+    Stop,
+    /// Have the allocator give back what it holds, and say how much that was
+    Trim,
+}
+
+impl Order {
+    /// In words, behind "failed to".
+    pub fn task(self) -> &'static str {
+        match self {
+            Order::Interval => "change the interval",
+            Order::Status => "read the status",
+            Order::Trim => "trim the allocator",
+            _ => self.name(),
+        }
+    }
+
+    /// As it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Order::Mark => "mark",
+            Order::Flush => "flush",
+            Order::Pause => "pause",
+            Order::Resume => "resume",
+            Order::Interval => "interval",
+            Order::Status => "status",
+            Order::Stop => "stop",
+            Order::Trim => "trim",
+        }
+    }
 }
 
 /// Where names come from, and how they are shown.

@@ -304,6 +304,10 @@ pub(crate) fn file_warnings(input: &Input, replayed: &Replayed) -> Vec<String> {
         let path = input.profile.path().display();
         warnings.push(format!("{path}: the file ends before its first complete round; events are missing"));
     }
+    let survey = &input.survey;
+    if let Some(warning) = survey.pauses.until(input.at).warning(|time| survey.seconds(time)) {
+        warnings.push(format!("{}: {warning}", input.profile.path().display()));
+    }
     if replayed.replaced > 0 {
         warnings.push(format!(
             "{}: {} blocks were allocated where another was still live",

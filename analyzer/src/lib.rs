@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! profile   a file, read block by block     → blocks
+//! pauses    intervals of a file              → when recording was paused
 //! survey    blocks                          → what the file says about itself
 //! vitals    records                         → what was measured of the process, over time
 //! census    a file                          → its threads, and the number of its events
@@ -25,13 +26,14 @@
 //! ```
 //!
 //! [`input`] is a surveyed file with its instant. [`compare`] and [`weigh`] run the whole line, the first for two
-//! instants and the second for one.
+//! instants and the second for one. [`control`] speaks to a process that is being traced.
 #![deny(unsafe_code)]
 
 pub mod units;
 pub mod estimate;
 pub mod threads;
 pub mod vitals;
+pub mod pauses;
 pub mod survey;
 pub mod profile;
 pub mod census;
@@ -58,6 +60,7 @@ pub mod verdict;
 pub mod story;
 pub mod weigh;
 pub mod output;
+pub mod control;
 
 #[cfg(test)]
 #[path = "../tests/cli/synthetic.rs"]

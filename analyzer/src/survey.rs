@@ -1,6 +1,7 @@
 //! What a file says about itself: everything but its events and stacks, in bounded memory.
 
 use crate::live::Allocated;
+use crate::pauses::Pauses;
 use crate::threads::Threads;
 use crate::units::Bytes;
 use crate::vitals::{Steps, Vitals};
@@ -36,6 +37,8 @@ pub struct Survey {
     pub facts: Vec<(String, String)>,
     /// Named instants, in the order of the file.
     pub marks: Vec<(String, Nanos)>,
+    /// When recording was paused.
+    pub pauses: Pauses,
     /// Those that records tell of; others are in the events.
     pub threads: Threads,
     /// In order of first appearance.
@@ -156,6 +159,7 @@ impl Survey {
             is_checked,
             facts: Vec::new(),
             marks: Vec::new(),
+            pauses: Pauses::default(),
             threads: Threads::default(),
             images: Vec::new(),
             lost: Vec::new(),
@@ -244,7 +248,8 @@ impl Survey {
             Some("every") => Recording::Every,
             fixed => {
                 let fixed = fixed.and_then(|bytes| bytes.parse().ok()).map(|bytes| (bytes, bytes));
-                Recording::Sampled { intervals: self.intervals.or(fixed) }
+                let fixed = Recording::Sampled { intervals: fixed };
+                fixed.with(Recording::Sampled { intervals: self.intervals })
             }
         }
     }
@@ -296,9 +301,12 @@ impl Survey {
             }
             Record::End { reason } => self.ended = Some(reason.to_owned()),
             Record::Interval { time, bytes } => {
-                self.interval_changes.push(time, bytes);
-                let (low, high) = self.intervals.unwrap_or((bytes, bytes));
-                self.intervals = Some((low.min(bytes), high.max(bytes)));
+                self.pauses.note(time, bytes);
+                if bytes > 0 {
+                    self.interval_changes.push(time, bytes);
+                    let (low, high) = self.intervals.unwrap_or((bytes, bytes));
+                    self.intervals = Some((low.min(bytes), high.max(bytes)));
+                }
             }
         }
     }

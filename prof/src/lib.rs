@@ -22,6 +22,7 @@ pub mod block;
 pub mod record;
 pub mod event;
 pub mod read;
+pub mod control;
 
 pub use block::BlockKind;
 pub use event::{Event, EventDecoder, EventEncoder};

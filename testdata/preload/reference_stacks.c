@@ -48,6 +48,10 @@ __attribute__((constructor)) static void begin(void) {
   busy--;
 }
 
+static int is_tracers(void *frame) {
+  return library_start <= (uintptr_t)frame && (uintptr_t)frame < library_end;
+}
+
 static void note(void *block) {
   if (!block || busy || out < 0) return;
   busy++;
@@ -56,8 +60,14 @@ static void note(void *block) {
     void *frames[MOST_FRAMES];
     int depth = backtrace(frames, MOST_FRAMES), first = 0;
     for (int i = 0; i < depth && i < 8; i++) {
-      uintptr_t at = (uintptr_t)frames[i];
-      if (library_start <= at && at < library_end) first = i + 1;
+      if (is_tracers(frames[i])) first = i + 1;
+    }
+    // What the tracer has the loader do, which it does not record.
+    for (int i = first; i < depth; i++) {
+      if (is_tracers(frames[i])) {
+        busy--;
+        return;
+      }
     }
     for (int i = first; i < depth && frames[i]; i++) record[2 + record[1]++] = (uintptr_t)frames[i];
   }

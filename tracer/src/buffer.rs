@@ -8,7 +8,7 @@
 //! idle thread's events do not wait for its buffer to fill. Both ends are bounded channels that nobody ever blocks on:
 //! a hook only tries, and the writer sleeps on a futex of its own.
 
-use crate::{clock, heap};
+use crate::{futex, heap};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use prof::Nanos;
 use std::cell::UnsafeCell;
@@ -23,11 +23,6 @@ const MOST_BUFFERS: usize = if cfg!(miri) { 64 } else { 4096 };
 
 /// Buffers beyond one per stream that may be under way: back-pressure begins there.
 const IN_FLIGHT: usize = 256;
-
-/// Futex operations on a word of this process.
-pub const FUTEX_WAIT: i32 = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
-/// As [`FUTEX_WAIT`].
-pub const FUTEX_WAKE: i32 = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
 
 /// The number of no stream.
 pub const NO_STREAM: u32 = u32::MAX;
@@ -220,18 +215,13 @@ impl Exchange {
     /// Ends the writer's sleep, or keeps it from beginning.
     pub fn wake_writer(&self) {
         if self.wake.swap(1, AcqRel) == 0 {
-            // SAFETY: wakes sleepers on an address of ours; errno is put back by the hooks' slow paths.
-            unsafe { libc::syscall(libc::SYS_futex, self.wake.as_ptr(), FUTEX_WAKE, 1) };
+            futex::wake(&self.wake);
         }
     }
 
     /// For the writer: sleeps until woken, for at most `most`.
     pub fn sleep(&self, most: Nanos) {
-        let limit = clock::timespec(most);
-        // SAFETY: waits on an address of ours while it holds 0, with a valid time limit.
-        unsafe {
-            libc::syscall(libc::SYS_futex, self.wake.as_ptr(), FUTEX_WAIT, 0, &limit);
-        }
+        futex::sleep(&self.wake, 0, most);
         // Takes the wake: what was done before it is seen from here on, and what is done later finds 0 and wakes again.
         self.wake.swap(0, AcqRel);
     }

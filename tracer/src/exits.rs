@@ -5,13 +5,13 @@
 //! | `exit`, a return from `main` | the destructor: the stream ends |
 //! | `quick_exit` | the same, registered there |
 //! | `_exit`, `_Exit` | hooked: the stream ends |
-//! | `execve` and its relatives | hooked: the stream is brought up to date, and goes on where the call fails |
+//! | `execve` and its relatives | hooked: the stream is brought up to date, and goes on where the call fails; the control socket goes, and comes back |
 //! | a signal, `abort`, the system call itself | nothing: what the writer has not flushed is missing |
 //!
 //! All of them may be called in a signal handler, and, but for `exit`, in the child of a `vfork`, where nothing is touched. The
 //! wait for the writer has a limit.
 
-use crate::{entry, fork, phase, writer};
+use crate::{control, entry, fork, phase, writer};
 use std::ffi::c_void;
 
 #[used]
@@ -51,5 +51,6 @@ pub extern "C" fn before_exec() {
     entry::wait_for_entries();
     if phase::now() == phase::Phase::Tracing && fork::is_own_process() {
         writer::flush();
+        control::hide();
     }
 }

@@ -17,7 +17,7 @@ use crate::local::{Guard, as_own, local};
 use crate::phase::{self, Phase};
 use crate::unwind::rules;
 use crate::{
-    buffer, clock, heap, holders, loader, mapping, own_thread, safepoint, sampler, say, stream,
+    buffer, clock, control, heap, holders, loader, mapping, own_thread, safepoint, sampler, say, stream,
     thread_stacks, vitals, watch, writer,
 };
 use prof::Nanos;
@@ -114,6 +114,7 @@ unsafe extern "C" fn in_child() {
     vitals::forked();
     own_thread::forked();
     let writes = writer::abandon();
+    control::abandon();
     PROCESS.store(std::process::id(), Relaxed);
     mark();
     let local = local();

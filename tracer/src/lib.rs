@@ -10,6 +10,7 @@
 //! | writer thread | `writer` | call the host's allocator or the loader, take a lock that a hook could wait for |
 //! | watcher thread | `watch`, `coverage` | be waited for by any of the others; call the host's allocator |
 //! | vitals thread | `vitals` | be waited for, but at the end, a little; allocate from the host's allocator |
+//! | control thread | `control`, `allocator` | be waited for by any of the others; run what a client says but for its commands |
 //! | start and end | `start`, `entry`, `settings` | abort or block the host |
 //! | around a fork, an exit, an `exec` | `fork`, `exits`, `safepoint` | wait without a limit; touch anything in the child of a `vfork` |
 //!
@@ -44,6 +45,7 @@ compile_error!("libtrace.so is for x86-64 and AArch64 Linux with glibc");
 mod phase;
 mod say;
 mod errno;
+mod futex;
 mod heap;
 mod clock;
 mod environment;
@@ -71,6 +73,8 @@ mod own_thread;
 mod safepoint;
 mod vitals;
 mod writer;
+mod allocator;
+mod control;
 mod fork;
 mod exits;
 mod start;

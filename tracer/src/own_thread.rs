@@ -1,6 +1,7 @@
-//! Threads of the library's own: the writer, the watcher of the module map, and the one that reads vitals.
+//! Threads of the library's own: the writer, the watcher of the module map, the one that reads vitals, and that of the
+//! control socket.
 
-use crate::{clock, loader};
+use crate::{clock, control, loader, vitals, watch};
 use prof::Nanos;
 use std::ffi::{CStr, c_void};
 use std::io;
@@ -22,6 +23,11 @@ pub fn begin(name: &CStr) {
 /// In a forked child: they are the parent's.
 pub fn forked() {
     THREADS.iter().for_each(|place| place.store(0, Relaxed));
+}
+
+/// How many run, for one of them to ask: the writer always does.
+pub fn running() -> u32 {
+    1 + watch::threads() + vitals::threads() + control::threads()
 }
 
 /// The CPU time of those that have begun and not ended.

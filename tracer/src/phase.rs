@@ -19,6 +19,9 @@ static INTERVAL: AtomicU64 = AtomicU64::new(prof::weight::EVERY);
 /// Whether every allocation is being recorded.
 static EVERY: AtomicBool = AtomicBool::new(false);
 
+/// Whether allocations are passed over for the time being; deaths of recorded blocks are not.
+static PAUSED: AtomicBool = AtomicBool::new(false);
+
 /// The present phase.
 #[inline]
 pub fn now() -> Phase {
@@ -33,13 +36,37 @@ pub fn now() -> Phase {
 pub fn trace(interval: u64) {
     INTERVAL.store(interval, Relaxed);
     PHASE.store(Phase::Tracing as u8, Release);
-    EVERY.store(interval == prof::weight::EVERY, Release);
+    EVERY.store(interval == prof::weight::EVERY && !is_paused(), Release);
 }
 
 /// Recording ends for good.
 pub fn stop() {
-    EVERY.store(false, Relaxed);
-    PHASE.store(Phase::Stopped as u8, Relaxed);
+    PHASE.store(Phase::Stopped as u8, SeqCst);
+    EVERY.store(false, SeqCst);
+}
+
+/// From now on allocations are not recorded.
+pub fn pause() {
+    PAUSED.store(true, Relaxed);
+    EVERY.store(false, SeqCst);
+}
+
+/// Allocations are recorded again; whoever sees it sees what was made before.
+pub fn resume() {
+    PAUSED.store(false, Release);
+    if interval() == prof::weight::EVERY {
+        EVERY.store(true, SeqCst);
+        // Whoever stops tracing says so before it looks at `EVERY`: one of both sees the other.
+        if PHASE.load(SeqCst) != Phase::Tracing as u8 {
+            EVERY.store(false, SeqCst);
+        }
+    }
+}
+
+/// Whether recording is paused.
+#[inline]
+pub fn is_paused() -> bool {
+    PAUSED.load(Acquire)
 }
 
 /// Samples are farther apart, or closer, from now on.

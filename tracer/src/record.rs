@@ -7,6 +7,8 @@
 //! - `realloc` that failed: the old block lives on, nothing is recorded;
 //! - `realloc(block, 0)` that returned null: a free;
 //! - an event while its own thread is recording, which only a signal handler can cause: lost, and counted;
+//! - while recording is paused: an allocation is passed over, so that a block that is reallocated then is gone; gaps are
+//!   drawn on, and every sample that is taken afterwards has the probability that it says; deaths are recorded;
 //! - every path leaves `errno` as the real function left it.
 
 use crate::arch::frame::Caller;
@@ -127,15 +129,17 @@ pub extern "C" fn free(block: *mut c_void) -> u32 {
     if phase::is_every() {
         record(local(), |local| death(local, block as u64, None));
     } else if phase::now() == Phase::Tracing {
-        maybe_take_sample(block as u64);
+        maybe_death(block as u64);
     }
     0
 }
 
-/// Where the block is a sample's, records its death.
+/// Records a death where the block is a sample's, or where every allocation is recorded, but for a pause.
 #[inline(never)]
-fn maybe_take_sample(block: u64) {
-    if let Some(sample) = take_sample(block) {
+fn maybe_death(block: u64) {
+    if phase::interval() == EVERY {
+        record(local(), |local| death(local, block, None));
+    } else if let Some(sample) = take_sample(block) {
         record(local(), |local| death(local, sample, Some(clock::now())));
     }
 }
@@ -230,7 +234,7 @@ fn due(local: &Local, size: u64) -> Option<u64> {
         return None;
     }
     if phase::interval() == EVERY {
-        return Some(EVERY);
+        return unless_paused(EVERY);
     }
     if local.interval.get() == 0 {
         draw(local);
@@ -239,7 +243,7 @@ fn due(local: &Local, size: u64) -> Option<u64> {
     if size >= left {
         let interval = local.interval.get();
         draw(local);
-        return Some(interval);
+        return unless_paused(interval);
     }
     if local.interval.get() == phase::interval() {
         set_left(local, left - size);
@@ -247,6 +251,17 @@ fn due(local: &Local, size: u64) -> Option<u64> {
         // The interval has changed. The distribution of gaps has no memory: what is left of this one may be drawn anew.
         draw(local);
     }
+    None
+}
+
+/// What is due at `interval`. A forked child that would record now gets its writer all the same: with it comes the socket
+/// over which it can be resumed.
+fn unless_paused(interval: u64) -> Option<u64> {
+    if !phase::is_paused() {
+        return Some(interval);
+    }
+    let _errno = Errno::save();
+    fork::resume();
     None
 }
 

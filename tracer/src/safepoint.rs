@@ -7,8 +7,7 @@
 //! The writer is at a safepoint nearly always. A fork waits for it no longer than [`PATIENCE`], and never for a disk; it then
 //! goes on all the same, and its child is not traced.
 
-use crate::buffer::{FUTEX_WAIT, FUTEX_WAKE};
-use crate::clock;
+use crate::{clock, futex};
 use prof::Nanos;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
@@ -30,7 +29,7 @@ pub fn enter() {
             return;
         }
         leave();
-        sleep(&FORKING, forking, PATIENCE / 10);
+        futex::sleep(&FORKING, forking, Nanos(PATIENCE / 10));
     }
 }
 
@@ -38,7 +37,7 @@ pub fn enter() {
 pub fn leave() {
     WORKING.store(0, SeqCst);
     if FORKING.load(SeqCst) > 0 {
-        wake(&WORKING);
+        futex::wake(&WORKING);
     }
 }
 
@@ -66,14 +65,14 @@ pub fn hold() {
         if left == 0 {
             return;
         }
-        sleep(&WORKING, 1, left);
+        futex::sleep(&WORKING, 1, Nanos(left));
     }
 }
 
 /// In the parent, after a fork.
 pub fn release() {
     if FORKING.fetch_sub(1, SeqCst) == 1 {
-        wake(&FORKING);
+        futex::wake(&FORKING);
     }
 }
 
@@ -81,17 +80,6 @@ pub fn release() {
 pub fn reset() -> bool {
     FORKING.store(0, SeqCst);
     WORKING.swap(0, SeqCst) == 0
-}
-
-fn sleep(word: &AtomicU32, value: u32, nanos: u64) {
-    let limit = clock::timespec(Nanos(nanos));
-    // SAFETY: waits on an address of ours while it holds `value`, with a valid time limit.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), FUTEX_WAIT, value, &limit) };
-}
-
-fn wake(word: &AtomicU32) {
-    // SAFETY: wakes sleepers on an address of ours.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), FUTEX_WAKE, i32::MAX) };
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@
 //! | `max_file` | bytes (`64k`, `100m`) | no limit | a file that is as large goes on in a new one; `run.prof` then is `run.1.prof` |
 //! | `lossless` | `on`, `off` | `off` | a thread waits for the writer rather than lose events |
 //! | `follow` | `all`, `fork`, `exec`, `none` | `all` | which new processes are traced: forked children, executed programs |
+//! | `start` | `on`, `paused` | `on` | whether allocations are recorded from the start, or from `analyzer ctl … resume` on |
+//! | `ctl` | `on`, `off` | `on` | a control socket beside the file, for `analyzer ctl` |
 
 use prof::Nanos;
 use prof::weight::EVERY;
@@ -71,6 +73,10 @@ pub struct Settings {
     pub lossless: bool,
     /// Which new processes are traced.
     pub follow: Follow,
+    /// Nothing is recorded before it is asked for.
+    pub paused: bool,
+    /// There is a control socket.
+    pub ctl: bool,
     /// What was read.
     pub text: String,
 }
@@ -84,6 +90,8 @@ impl Default for Settings {
             max_file: None,
             lossless: false,
             follow: Follow::All,
+            paused: false,
+            ctl: true,
             text: String::new(),
         }
     }
@@ -114,6 +122,8 @@ impl Settings {
                 "follow" => {
                     settings.follow = follow(value).ok_or_else(|| wrong("all, fork, exec or none"))?
                 }
+                "start" => settings.paused = start(value).ok_or_else(|| wrong("on or paused"))?,
+                "ctl" => settings.ctl = switch(value).ok_or_else(|| wrong("on or off"))?,
                 _ => return Err(format!("unknown key '{key}'")),
             }
         }
@@ -149,7 +159,8 @@ impl Settings {
     }
 }
 
-fn interval(text: &str) -> Option<Interval> {
+/// What `interval` may be.
+pub fn interval(text: &str) -> Option<Interval> {
     match text {
         "auto" => Some(Interval::Auto),
         "every" => Some(Interval::Fixed(EVERY)),
@@ -193,6 +204,15 @@ fn follow(text: &str) -> Option<Follow> {
     }
 }
 
+/// Whether recording is to begin paused.
+fn start(text: &str) -> Option<bool> {
+    match text {
+        "on" => Some(false),
+        "paused" => Some(true),
+        _ => None,
+    }
+}
+
 fn switch(text: &str) -> Option<bool> {
     match text {
         "on" => Some(true),
@@ -207,11 +227,13 @@ mod tests {
 
     #[test]
     fn reads_every_key() {
-        let text = "out=/tmp/%p-%%.prof,interval=64k,settle=250ms,lossless=on,follow=exec";
+        let text =
+            "out=/tmp/%p-%%.prof,interval=64k,settle=250ms,lossless=on,follow=exec,start=paused,ctl=off";
         let settings = Settings::parse(text).unwrap();
         assert_eq!(settings.path(42), ("/tmp/42-%.prof".to_owned(), true));
         assert_eq!(Settings { out: "a%".into(), ..settings.clone() }.path(42), ("a%".to_owned(), false));
         assert_eq!((settings.follow, settings.text.as_str()), (Follow::Exec, text));
+        assert_eq!((settings.paused, settings.ctl), (true, false));
         assert_eq!(
             (settings.interval, settings.settle, settings.lossless),
             (Interval::Fixed(64 << 10), Nanos(250_000_000), true)
@@ -240,6 +262,8 @@ mod tests {
         assert_eq!(error("settle=1ms"), "key 'settle': expected a time from 10ms to 1h, not '1ms'");
         assert_eq!(error("lossless=1"), "key 'lossless': expected on or off, not '1'");
         assert_eq!(error("follow=me"), "key 'follow': expected all, fork, exec or none, not 'me'");
+        assert_eq!(error("start=off"), "key 'start': expected on or paused, not 'off'");
+        assert_eq!(error("ctl=yes"), "key 'ctl': expected on or off, not 'yes'");
         assert_eq!(error("out="), "key 'out': expected a path, not ''");
     }
 }

@@ -5,8 +5,8 @@ use crate::settings::{Interval, Settings};
 use crate::unwind::{objects, stack};
 use crate::writer::{self, Output};
 use crate::{
-    budget, buffer, clock, entry, environment, exits, filter, fork, holders, live, loader, mapping, phase,
-    record, sampler, say, stream, vitals, watch,
+    allocator, budget, buffer, clock, entry, environment, exits, filter, fork, holders, live, loader,
+    mapping, phase, record, sampler, say, stream, vitals, watch,
 };
 use prof::RunId;
 use std::sync::Mutex;
@@ -63,7 +63,9 @@ fn ready() -> Result<u64, String> {
     if !stream::create_key() || !loader::create_key() || !tables {
         return Err("failed to reserve memory or a thread key".into());
     }
-    if every {
+    if settings.paused {
+        phase::pause();
+    } else if every {
         filter::mark_all();
     }
     buffer::create();
@@ -81,6 +83,7 @@ extern "C" fn begin() {
     as_own(|| {
         prepare();
         entry::install();
+        allocator::find();
         let preparation = PREPARATION.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         let Some((settings, run)) = preparation else { return };
         if !fork::is_own_process() {

@@ -10,13 +10,12 @@
 //! this thread, at every flush ──▶ look ──more unloaded than known───────┘
 //! ```
 
-use crate::buffer::{FUTEX_WAIT, FUTEX_WAKE};
 use crate::coverage::Coverage;
 use crate::local::{Guard, local};
 use crate::phase::{self, Phase};
 use crate::unwind::table::{Image, Sealed, TABLE};
 use crate::unwind::{objects, rules};
-use crate::{clock, modules, own_thread};
+use crate::{clock, futex, modules, own_thread};
 use libc::dl_phdr_info as Info;
 use prof::Nanos;
 use std::collections::BTreeSet;
@@ -80,8 +79,7 @@ pub fn closed() {
 /// In a hook: an address is of no image that is known.
 pub fn ask() {
     if ASKED.swap(1, AcqRel) == 0 {
-        // SAFETY: wakes a sleeper on an address of ours; errno is put back by the hooks' slow paths.
-        unsafe { libc::syscall(libc::SYS_futex, ASKED.as_ptr(), FUTEX_WAKE, 1) };
+        futex::wake(&ASKED);
     }
 }
 
@@ -277,9 +275,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
 
 /// Until a hook asks, but no longer than `most`. Whether one has asked.
 fn wait(most: Nanos) -> bool {
-    let most = clock::timespec(most);
-    // SAFETY: waits on an address of ours while it holds 0, with a valid time limit.
-    unsafe { libc::syscall(libc::SYS_futex, ASKED.as_ptr(), FUTEX_WAIT, 0, &most) };
+    futex::sleep(&ASKED, 0, most);
     ASKED.swap(0, AcqRel) != 0
 }
 

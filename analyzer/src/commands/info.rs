@@ -9,7 +9,7 @@ use analyzer::profile::Profile;
 use analyzer::survey::{Segment, Survey};
 use analyzer::units::{Bytes, Count, Seconds, plain};
 use anyhow::Result;
-use prof::Vital;
+use prof::{Nanos, Vital};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
@@ -73,6 +73,10 @@ fn write_text(survey: &Survey, census: &Census, warnings: &[String], out: &mut d
     section(out, "vitals", vitals.collect::<Vec<_>>().into_iter())?;
     let at = |time| Seconds(survey.seconds(time));
     section(out, "marks", survey.marks.iter().map(|(name, time)| format!("{} {name}", at(*time))))?;
+    let paused = |(from, to): &(Nanos, Option<Nanos>)| {
+        format!("{} to {}", at(*from), to.map_or("the end".to_owned(), |to| at(to).to_string()))
+    };
+    section(out, "pauses", survey.pauses.all().iter().map(paused))?;
     section(
         out,
         "threads",
@@ -126,6 +130,12 @@ fn as_json(survey: &Survey, census: &Census, warnings: &[String]) -> Value {
         last_vitals(survey).map(|(vital, value)| (vital.text().to_owned(), Value::from(value))).collect();
     let marks: Vec<Value> =
         survey.marks.iter().map(|(name, time)| json!({"name": name, "at_s": at(*time)})).collect();
+    let pauses: Vec<Value> = survey
+        .pauses
+        .all()
+        .iter()
+        .map(|(from, to)| json!({"from_s": at(*from), "to_s": to.map(at)}))
+        .collect();
     json!({
         "version": 1,
         "format_version": survey.header.version,
@@ -148,6 +158,7 @@ fn as_json(survey: &Survey, census: &Census, warnings: &[String]) -> Value {
         "facts": facts,
         "vitals": vitals,
         "marks": marks,
+        "pauses": pauses,
         "threads": threads,
         "modules": modules,
         "lost": lost,

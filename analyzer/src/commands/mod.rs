@@ -6,6 +6,7 @@ mod diff;
 mod flamegraph;
 mod export;
 mod info;
+mod ctl;
 
 use crate::cli::{Cli, Command, Symbols};
 use analyzer::input::Input;
@@ -26,6 +27,7 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Flamegraph(options) => flamegraph::run(options)?,
         Command::Export(options) => export::run(options)?,
         Command::Info(options) => info::run(options)?,
+        Command::Ctl(options) => ctl::run(options)?,
     }
     Ok(ExitCode::SUCCESS)
 }

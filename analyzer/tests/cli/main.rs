@@ -7,5 +7,6 @@ mod diff;
 mod golden;
 mod run;
 mod segments;
+mod ctl;
 mod usage;
 mod verdict;

@@ -214,11 +214,11 @@ pub enum Record<'a> {
         time: Nanos,
     },
     /// The tracer has changed the sampling interval. Every sample carries its own: this says when and why figures
-    /// became more or less precise.
+    /// became more or less precise, or that recording was paused.
     Interval {
         /// When.
         time: Nanos,
-        /// Mean bytes between samples.
+        /// Mean bytes between samples; 1: every allocation is recorded; 0: none is, until the next such record.
         bytes: u64,
     },
     /// The process was forked from another traced one, and goes on from its past.

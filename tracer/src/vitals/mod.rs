@@ -23,10 +23,9 @@ mod share;
 
 pub use allocator::find as find_allocator;
 
-use crate::buffer::{FUTEX_WAIT, FUTEX_WAKE};
 use crate::local::{Guard, local};
 use crate::phase::{self, Phase};
-use crate::{clock, own_thread};
+use crate::{clock, futex, own_thread};
 use allocator::Allocator;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use groups::Groups;
@@ -127,16 +126,7 @@ pub fn look_again() {
     }
     let answered = ANSWERED.load(Acquire);
     ask();
-    let deadline = clock::now().0 + PATIENCE.0;
-    while ANSWERED.load(Acquire) == answered && threads() > 0 {
-        let left = deadline.saturating_sub(clock::now().0);
-        if left == 0 {
-            return;
-        }
-        let limit = clock::timespec(Nanos(left));
-        // SAFETY: waits on an address of ours while it holds `answered`, with a valid time limit.
-        unsafe { libc::syscall(libc::SYS_futex, ANSWERED.as_ptr(), FUTEX_WAIT, answered, &limit) };
-    }
+    futex::wait_while(&ANSWERED, answered, Nanos(clock::now().0 + PATIENCE.0));
 }
 
 /// After the end of tracing: ends the thread, and waits for it a little.
@@ -154,19 +144,12 @@ pub fn stop() {
 
 fn ask() {
     ASKED.store(1, Release);
-    wake(&ASKED);
-}
-
-fn wake(word: &AtomicU32) {
-    // SAFETY: wakes sleepers on an address of ours.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), FUTEX_WAKE, i32::MAX) };
+    futex::wake(&ASKED);
 }
 
 /// Sleeps until a look out of turn is asked for, but no longer than `most`. Whether one is.
 fn sleep(most: Nanos) -> bool {
-    let limit = clock::timespec(most);
-    // SAFETY: waits on an address of ours while it holds 0, with a valid time limit.
-    unsafe { libc::syscall(libc::SYS_futex, ASKED.as_ptr(), FUTEX_WAIT, 0, &limit) };
+    futex::sleep(&ASKED, 0, most);
     ASKED.swap(0, AcqRel) != 0
 }
 
@@ -177,7 +160,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     let _ = std::panic::catch_unwind(look_on);
     RUNNING.store(0, Release);
     ANSWERED.fetch_add(1, AcqRel);
-    wake(&ANSWERED);
+    futex::wake(&ANSWERED);
     std::ptr::null_mut()
 }
 
@@ -209,7 +192,7 @@ fn look_on() {
         }
         if is_asked {
             ANSWERED.fetch_add(1, AcqRel);
-            wake(&ANSWERED);
+            futex::wake(&ANSWERED);
         }
         if phase::now() != Phase::Tracing {
             return;

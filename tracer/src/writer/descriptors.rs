@@ -10,8 +10,7 @@
 //! the writer                                  take a copy of the table, close the rest ─┘ write …
 //! ```
 
-use crate::buffer::{FUTEX_WAIT, FUTEX_WAKE};
-use crate::clock;
+use crate::{clock, futex};
 use libc::{c_int, c_uint};
 use prof::Nanos;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -32,8 +31,7 @@ const PATIENCE: Nanos = Nanos(1_000_000_000);
 pub fn separate(kept: Option<RawFd>) {
     let table = if leave(kept) { OWN } else { SHARED };
     TABLE.store(table, Release);
-    // SAFETY: wakes sleepers on an address of ours.
-    unsafe { libc::syscall(libc::SYS_futex, TABLE.as_ptr(), FUTEX_WAKE, i32::MAX) };
+    futex::wake(&TABLE);
 }
 
 /// Whether the writer has left the process's table.
@@ -43,16 +41,7 @@ pub fn are_separate() -> bool {
 
 /// Waits until the writer has left the process's table or cannot, but not for ever. Whether it has left.
 pub fn wait_until_separate() -> bool {
-    let deadline = clock::now().0 + PATIENCE.0;
-    while TABLE.load(Acquire) == UNKNOWN {
-        let left = deadline.saturating_sub(clock::now().0);
-        if left == 0 {
-            break;
-        }
-        let limit = clock::timespec(Nanos(left));
-        // SAFETY: waits on an address of ours while it holds the value, with a valid time limit.
-        unsafe { libc::syscall(libc::SYS_futex, TABLE.as_ptr(), FUTEX_WAIT, UNKNOWN, &limit) };
-    }
+    futex::wait_while(&TABLE, UNKNOWN, Nanos(clock::now().0 + PATIENCE.0));
     are_separate()
 }
 
@@ -61,7 +50,8 @@ pub fn forked() {
     TABLE.store(UNKNOWN, Release);
 }
 
-fn leave(kept: Option<RawFd>) -> bool {
+/// Leaves the table that the calling thread shares for one in which only `kept` is open. Whether the kernel allows that.
+pub fn leave(kept: Option<RawFd>) -> bool {
     match kept.and_then(|kept| c_uint::try_from(kept).ok()) {
         None => close_range(0, c_uint::MAX),
         // What lies above is closed in the new table.

@@ -4,7 +4,7 @@ use crate::settings::{Interval, Settings};
 use crate::unwind::objects;
 use crate::{clock, entry};
 use prof::weight::EVERY;
-use prof::{Record, RecordWriter};
+use prof::{Nanos, Record, RecordWriter};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Keys and values.
@@ -51,6 +51,17 @@ impl Facts {
     /// In a forked child: looks at the process again.
     pub fn renew(&mut self) {
         self.own = own(None);
+    }
+
+    /// Adds where the control socket is, or why there is none.
+    pub fn add_control(&mut self, socket: String) {
+        self.own.push(("control", socket));
+    }
+
+    /// How long the process had lived when its file begins.
+    pub fn process_age(&self) -> Nanos {
+        let age = self.own.iter().find(|(key, _)| *key == "process_age_ns");
+        Nanos(age.and_then(|(_, nanos)| nanos.parse().ok()).unwrap_or(0))
     }
 
     /// The path of the main program.

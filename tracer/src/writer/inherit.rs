@@ -25,12 +25,9 @@ impl Writer {
         self.threads.end_all(fork.time);
         self.samples.inherit();
         self.mappings.forked();
-        let pid = std::process::id();
-        let (path, has_id) = self.settings.path(pid);
-        let path = self.output.beside(&if has_id { path } else { super::output::with(&path, pid) });
+        let path = self.own_path();
         let parent = self.output.give_up(path.clone());
         self.output = Output::create(&path, start::entropy().to_le_bytes())?;
-        self.facts.renew();
         self.segments = Segments::new(&self.settings);
 
         let every = self.settings.interval.is_every();
@@ -51,6 +48,13 @@ impl Writer {
         records.push(&Record::Complete { time: fork.time });
         self.output.block(BlockKind::Records, records.time(), records.payload());
         self.output.flush_beginning()
+    }
+
+    /// Where a forked child's file is.
+    pub fn own_path(&self) -> String {
+        let pid = std::process::id();
+        let (path, has_id) = self.settings.path(pid);
+        self.output.beside(&if has_id { path } else { super::output::with(&path, pid) })
     }
 
     /// Reads the buffers that the parent's writer had not read: into the samples, or returned as events of a stream.

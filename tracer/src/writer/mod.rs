@@ -12,14 +12,16 @@
 //!
 //! But for its sleep and its writes it is at work, and a fork waits for it (see [`safepoint`]).
 
-mod descriptors;
+pub mod descriptors;
 mod economy;
 mod facts;
 mod held;
 mod images;
 mod inherit;
 mod mappings;
+mod orders;
 mod output;
+mod progress;
 mod samples;
 mod segments;
 mod source;
@@ -31,17 +33,20 @@ mod vitals;
 mod concurrent;
 
 pub use output::Output;
+pub use progress::progress;
 
-use crate::buffer::{FUTEX_WAIT, FUTEX_WAKE};
 use crate::fork::Fork;
 use crate::local::{Guard, local};
 use crate::settings::{Interval, Settings};
-use crate::{buffer, clock, coverage, live, mapping, own_thread, phase, safepoint, say, stream, watch};
+use crate::{
+    buffer, clock, control, coverage, futex, live, mapping, own_thread, phase, safepoint, say, stream, watch,
+};
 use economy::Economy;
 use facts::Facts;
 use held::Held;
 use images::Images;
 use mappings::Mappings;
+use orders::Said;
 use prof::record::Lost;
 use prof::{BlockKind, Event, Generation, Nanos, Record, RecordWriter, ThreadIndex, varint};
 use rustc_hash::FxHashMap;
@@ -81,12 +86,16 @@ pub fn start(output: Output, settings: Settings) -> io::Result<()> {
     safepoint::enter();
     let facts = Facts::new(&settings);
     let mut writer = Box::new(Writer::new(output, settings, facts));
+    let path = writer.output.beside(writer.output.path());
+    writer.listen(path, Nanos(0));
     writer.begin_file();
     let started = writer.output.flush().and_then(|()| {
+        progress::advanced(writer.output.size(), Nanos(0));
         WRITER.store(Box::into_raw(writer), Release);
         launch()
     });
     if started.is_err() {
+        control::end();
         safepoint::leave();
     } else if descriptors::wait_until_separate() {
         output::abandon();
@@ -103,9 +112,13 @@ pub fn resume(fork: Fork) -> io::Result<()> {
     // SAFETY: null, or from the box of the parent's writer. In the child no thread uses it, and `fork::resume` lets only
     // one thread come here.
     let writer = unsafe { WRITER.load(Acquire).as_mut() };
-    writer.ok_or(io::ErrorKind::NotFound)?.fork = Some(fork);
+    let writer = writer.ok_or(io::ErrorKind::NotFound)?;
+    writer.facts.renew();
+    writer.listen(writer.own_path(), fork.time);
+    writer.fork = Some(fork);
     let launched = launch();
     if launched.is_err() {
+        control::end();
         safepoint::leave();
     }
     launched
@@ -132,6 +145,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     descriptors::separate(kept);
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.run()));
     phase::stop();
+    control::end();
     match ended {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
@@ -146,6 +160,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     // Where the program's threads are gone, the last one calls `exit`, and has the larger stack for it.
     watch::stop();
     crate::vitals::stop();
+    control::wait_for_end();
     std::ptr::null_mut()
 }
 
@@ -161,46 +176,31 @@ fn complain(text: &str) {
 
 fn become_state(state: u32) {
     STATE.store(state, Release);
-    // SAFETY: wakes sleepers on an address of ours.
-    unsafe { libc::syscall(libc::SYS_futex, STATE.as_ptr(), FUTEX_WAKE, i32::MAX) };
+    futex::wake(&STATE);
 }
 
 /// Has everything written that is under way, ends the stream, and waits for it, but not for ever.
 pub fn finish() {
-    let deadline = clock::now().0 + LAST_FLUSH.0;
+    let deadline = Nanos(clock::now().0 + LAST_FLUSH.0);
     // Another thread may be about to execute a program, and fail.
-    while STATE.load(Acquire) == FLUSHING && wait_while(FLUSHING, deadline) {}
+    futex::wait_while(&STATE, FLUSHING, deadline);
     ask(FINISHING, deadline);
 }
 
 /// Has everything written that is under way, and waits for it, but not for ever: the process may be about to go.
 pub fn flush() {
-    ask(FLUSHING, clock::now().0 + LAST_FLUSH.0);
+    ask(FLUSHING, Nanos(clock::now().0 + LAST_FLUSH.0));
 }
 
-fn ask(state: u32, deadline: u64) {
+fn ask(state: u32, deadline: Nanos) {
     let Some(exchange) = buffer::exchange() else { return };
     if STATE.compare_exchange(RUNNING, state, AcqRel, Acquire).is_err() {
         return;
     }
     exchange.wake_writer();
-    if !wait_while(state, deadline) {
+    if !futex::wait_while(&STATE, state, deadline) {
         say::line("the last events were not written within 5 s");
     }
-}
-
-/// False where the deadline has passed.
-fn wait_while(state: u32, deadline: u64) -> bool {
-    while STATE.load(Acquire) == state {
-        let left = deadline.saturating_sub(clock::now().0);
-        if left == 0 {
-            return false;
-        }
-        let limit = clock::timespec(Nanos(left));
-        // SAFETY: waits on an address of ours while it holds `state`, with a valid time limit.
-        unsafe { libc::syscall(libc::SYS_futex, STATE.as_ptr(), FUTEX_WAIT, state, &limit) };
-    }
-    true
 }
 
 /// In a forked child: there is no writer, and the file is the parent's. Whether the parent was writing.
@@ -208,6 +208,17 @@ pub fn abandon() -> bool {
     output::abandon();
     descriptors::forked();
     matches!(STATE.swap(0, AcqRel), RUNNING | FLUSHING)
+}
+
+/// Why the file is brought up to date.
+#[derive(Clone, Copy)]
+enum Flush<'a> {
+    /// It is time.
+    Due,
+    /// Somebody wants to read it: the budget looks at whole stretches only.
+    Asked,
+    /// The stream ends there, for this reason.
+    Ending(&'a str),
 }
 
 struct Writer {
@@ -232,6 +243,10 @@ struct Writer {
     segments: Segments,
     /// Where the process was forked from.
     origin: Option<Origin>,
+    /// What is to be said at the next flush.
+    said: Vec<Said>,
+    /// When recording was paused, with 0, and resumed, with the interval: a forked child's file says so too.
+    pauses: Vec<(Nanos, u64)>,
     /// The process was forked, and what is here is its parent's.
     fork: Option<Fork>,
 }
@@ -255,6 +270,8 @@ impl Writer {
             mended: 0,
             segments: Segments::new(&settings),
             origin: None,
+            said: Vec::new(),
+            pauses: if settings.paused { vec![(Nanos(0), 0)] } else { Vec::new() },
             fork: None,
             settings,
         }
@@ -273,13 +290,20 @@ impl Writer {
         loop {
             let pause = next.min(look).saturating_sub(clock::now().0);
             safepoint::outside(|| exchange.sleep(Nanos(pause)));
+            if let Some(request) = control::requested() {
+                if self.obey(&request)? {
+                    return Ok(());
+                }
+                next = clock::now().0 + self.settings.settle.0;
+            }
             let state = STATE.load(Acquire);
             let is_time = clock::now().0 >= look;
             if is_time {
                 look = clock::now().0 + Nanos::SECOND.0;
             }
             // The process ends with its last thread. That is this one then: it ends too, and the C library calls `exit`.
-            let is_last = is_time && threads::are_gone(1 + watch::threads() + crate::vitals::threads());
+            let own = own_thread::running();
+            let is_last = is_time && threads::are_gone(own);
             let ending = match state {
                 FINISHING => Some("the process exited"),
                 FLUSHING => Some("the process executed another program"),
@@ -290,7 +314,7 @@ impl Writer {
                 safepoint::outside(crate::vitals::look_again);
             }
             if ending.is_some() || clock::now().0 >= next {
-                self.flush(ending)?;
+                self.flush(ending.map_or(Flush::Due, Flush::Ending))?;
                 next = clock::now().0 + self.settings.settle.0;
             } else {
                 self.collect(false)?;
@@ -321,8 +345,12 @@ impl Writer {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Brings the file up to date; with `ending` it says why the stream ends there. A file that is full ends too.
-    fn flush(&mut self, ending: Option<&str>) -> io::Result<()> {
+    /// Brings the file up to date. A file that is full ends there.
+    fn flush(&mut self, why: Flush) -> io::Result<()> {
+        let ending = match why {
+            Flush::Ending(reason) => Some(reason),
+            Flush::Due | Flush::Asked => None,
+        };
         let is_full = ending.is_none() && self.segments.is_full(&self.output);
         let ending = ending.or(is_full.then_some(segments::FULL));
         clock::begin_round();
@@ -341,23 +369,31 @@ impl Writer {
         self.held.push(&mut records, &self.mappings);
         self.vitals.push(&mut records, ending.is_some(), &self.mappings, &self.held);
         self.stacks.forget_unused(|| self.samples.nodes());
-        if ending.is_none() || is_full {
+        if matches!(why, Flush::Due) {
             self.adapt(&mut records);
         }
         self.threads.end(&mut records);
         self.threads.forget_unused(|| self.samples.threads());
         self.push_lost(&mut records);
+        self.said.drain(..).for_each(|said| said.push(&mut records, complete));
         records.push(&Record::Complete { time: complete });
         if let Some(reason) = ending {
             records.push(&Record::End { reason });
         }
         self.output.block(BlockKind::Records, records.time(), records.payload());
         self.output.flush()?;
-        if is_full { self.begin_segment(complete) } else { Ok(()) }
+        if is_full {
+            self.begin_segment(complete)?;
+        }
+        progress::advanced(self.output.size(), complete);
+        Ok(())
     }
 
     /// Where the interval is ours to choose: chooses the next, and says so.
     fn adapt(&mut self, records: &mut RecordWriter) {
+        if phase::is_paused() {
+            return;
+        }
         if let Some(bytes) = self.economy.as_mut().and_then(Economy::next) {
             phase::set_interval(bytes);
             records.push(&Record::Interval { time: records.time(), bytes });
@@ -387,6 +423,7 @@ impl Writer {
                 *written = lost;
             }
         }
+        progress::lost(self.lost.values().sum());
     }
 }
 

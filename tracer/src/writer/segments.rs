@@ -13,7 +13,7 @@
 use super::{Held, Images, Output, Vitals, Writer};
 use crate::clock;
 use crate::phase;
-use crate::settings::{Interval, Settings};
+use crate::settings::Settings;
 use prof::{BlockKind, Nanos, Record, RecordWriter, RunId};
 use std::io;
 
@@ -56,8 +56,13 @@ impl Writer {
     pub fn begin_file(&mut self) {
         let mut records = RecordWriter::new(clock::now());
         self.facts.push(&mut records);
-        if self.settings.interval == Interval::Auto {
-            records.push(&Record::Interval { time: records.time(), bytes: phase::interval() });
+        for &(time, bytes) in &self.pauses {
+            records.push(&Record::Interval { time, bytes });
+        }
+        // The facts may not have it any more.
+        let bytes = if phase::is_paused() { 0 } else { phase::interval() };
+        if bytes == 0 || !self.settings.interval.is_every() {
+            records.push(&Record::Interval { time: records.time(), bytes });
         }
         self.output.block(BlockKind::Records, records.time(), records.payload());
     }

@@ -3,7 +3,7 @@
 use super::held::Held;
 use super::mappings::Mappings;
 use crate::vitals::{self, Arena, Reading, process};
-use crate::{clock, watch};
+use crate::{clock, own_thread};
 use prof::record::Vital;
 use prof::{Nanos, Record, RecordWriter};
 use rustc_hash::FxHashMap;
@@ -35,7 +35,7 @@ impl Vitals {
         if is_end || time >= self.next {
             let cpu = || clock::cpu(libc::CLOCK_THREAD_CPUTIME_ID).0;
             let before = cpu();
-            values.extend(process::read(Path::new("/proc/self"), 1 + watch::threads() + vitals::threads()));
+            values.extend(process::read(Path::new("/proc/self"), own_thread::running()));
             self.next = Nanos(time.0 + SHORTEST.0.max((cpu() - before) * SHARE));
         }
         self.write(records, Reading { time, values, arenas: Vec::new() });

@@ -462,9 +462,14 @@ impl Traced {
     }
 }
 
+/// The analyzer, without arguments.
+pub fn analyzer_command() -> Command {
+    Command::new(built("analyzer", "analyzer", ""))
+}
+
 /// The JSON that an analyzer command prints.
 pub fn analyzer(args: &[&str]) -> Value {
-    let done = Command::new(built("analyzer", "analyzer", "")).args(args).output().unwrap();
+    let done = analyzer_command().args(args).output().unwrap();
     let stderr = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "analyzer {args:?}: {}: {stderr}", done.status);
     serde_json::from_slice(&done.stdout)

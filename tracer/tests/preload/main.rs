@@ -4,11 +4,14 @@
 //! the analyzer has to tell from the profile to the byte.
 
 mod code;
+mod controlled;
 mod hang;
 mod harness;
 
 mod allocators;
 mod descriptors;
+mod control;
+mod control_socket;
 mod entry_points;
 mod family;
 mod held;
