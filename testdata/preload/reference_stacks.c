@@ -4,6 +4,7 @@
 // frames from the caller of the hook on, leaf first; no frames where the stack
 // was not asked for (all but every REFERENCE_EVERY-th).
 #define _GNU_SOURCE
+#include <errno.h>
 #include <execinfo.h>
 #include <fcntl.h>
 #include <link.h>
@@ -72,7 +73,8 @@ static void note(void *block) {
     for (int i = first; i < depth && frames[i]; i++) record[2 + record[1]++] = (uintptr_t)frames[i];
   }
   pthread_mutex_lock(&lock);
-  if (write(out, record, (2 + record[1]) * sizeof *record) < 0) _exit(99);
+  // The tracer's own threads, of which nothing is recorded, have tables of descriptors of their own.
+  if (write(out, record, (2 + record[1]) * sizeof *record) < 0 && errno != EBADF) _exit(99);
   pthread_mutex_unlock(&lock);
   busy--;
 }

@@ -5,7 +5,7 @@
 //! loaded for the addresses of real functions, which nobody but this library should have. A slot that is filled in with its
 //! first call only is looked at again after 1, 2, 4, 8, … further looks.
 
-use crate::{entry, say};
+use crate::{entry, own_thread};
 use libc::{Elf64_Phdr, dl_phdr_info as Info};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_int, c_void};
@@ -76,7 +76,9 @@ impl Coverage {
         unsafe { libc::dl_iterate_phdr(Some(each), std::ptr::from_mut(self).cast()) };
         self.images.retain(|_, known| known.seen);
         if let Some(path) = self.found.first().filter(|_| !IS_SAID.swap(true, Relaxed)) {
-            say::line(&format!("{path} calls malloc past libtrace.so: what it allocates is not recorded"));
+            own_thread::say(&format!(
+                "{path} calls malloc past libtrace.so: what it allocates is not recorded"
+            ));
         }
         if let Ok(mut all) = FOUND.lock() {
             all.append(&mut self.found);

@@ -131,7 +131,7 @@ pub unsafe extern "C" fn operator_new_aligned(size: usize, alignment: usize) -> 
     // SAFETY: our own hook of posix_memalign, called as the C function is; `block` is a valid place.
     unsafe {
         let hook: unsafe extern "C" fn(*mut *mut c_void, usize, usize) -> c_int =
-            std::mem::transmute(crate::entry::exported::posix_memalign as unsafe extern "C" fn());
+            std::mem::transmute(crate::entry::exported::posix_memalign as crate::arch::hooks::Function);
         hook(&mut block, alignment, size.max(1));
     }
     block

@@ -34,18 +34,18 @@
 //! hooks → sampler → unwind → events in the thread's buffer → channel → writer thread → file.
 
 #[cfg(not(all(
-    any(target_arch = "x86_64", target_arch = "aarch64"),
     target_pointer_width = "64",
     target_endian = "little",
     target_os = "linux",
     target_env = "gnu"
 )))]
-compile_error!("libtrace.so is for x86-64 and AArch64 Linux with glibc");
+compile_error!("libtrace.so is for 64-bit little-endian Linux with glibc");
 
 mod phase;
 mod say;
 mod errno;
 mod futex;
+mod descriptors;
 mod heap;
 mod clock;
 mod environment;

@@ -2,7 +2,7 @@
 //! who called it.
 
 use crate::arch::frame::Caller;
-use crate::arch::hooks::thread_start;
+use crate::arch::hooks::{Function, thread_start};
 use crate::arch::thread::own_stack;
 use crate::entry::{real, wait_for_entries};
 use crate::holders::{self, HolderIndex};
@@ -40,8 +40,10 @@ static SLOTS: [Slot; 256] = [const {
 /// Two registers' worth.
 #[repr(C)]
 pub struct Run {
-    function: usize,
-    argument: usize,
+    /// The program's.
+    pub function: usize,
+    /// What it takes.
+    pub argument: usize,
 }
 
 /// In a forked child: threads that were starting are gone.
@@ -101,7 +103,7 @@ pub unsafe extern "C" fn create_thread(
     slot.holder.store(holder_of(caller).map_or(0, |holder| holder.number() + 1), Release);
     // SAFETY: the thread's first function is `thread_start`, which takes a slot; the rest are the caller's arguments.
     unsafe {
-        let begin: Start = std::mem::transmute(thread_start as unsafe extern "C" fn());
+        let begin: Start = std::mem::transmute(thread_start as Function);
         let status = real(thread, attributes, begin, std::ptr::from_ref(slot).cast_mut().cast());
         if status != 0 {
             slot.taken.store(false, Release);

@@ -1,10 +1,11 @@
 //! Threads of the library's own: the writer, the watcher of the module map, the one that reads vitals, and that of the
 //! control socket.
 
-use crate::{clock, control, loader, vitals, watch};
+use crate::{clock, control, descriptors, loader, say, vitals, watch};
 use prof::Nanos;
 use std::ffi::{CStr, c_void};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 
 /// The kernel's numbers of those that have begun.
@@ -18,6 +19,14 @@ pub fn begin(name: &CStr) {
         libc::syscall(libc::SYS_gettid) as u32
     };
     let _ = THREADS.iter().find(|place| place.compare_exchange(0, tid, AcqRel, Relaxed).is_ok());
+}
+
+/// On one of them: says a line on the process's stderr, which its own table of descriptors does not have.
+pub fn say(text: &str) {
+    match descriptors::of_process(libc::STDERR_FILENO) {
+        Some(stderr) => say::line_to(stderr.as_raw_fd(), text),
+        None => say::line(text),
+    }
 }
 
 /// In a forked child: they are the parent's.

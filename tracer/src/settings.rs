@@ -3,7 +3,7 @@
 //! | key | value | default | meaning |
 //! |---|---|---|---|
 //! | `out` | path | `trace.%p.prof` | the file; `%p` is the process id, `%%` a percent sign; a file that another process is writing gets the id as well |
-//! | `interval` | `auto`, bytes (`64k`, `2m`), `every` | `auto` | mean bytes between samples: as few as the budget buys, fixed, all |
+//! | `interval` | `auto`, bytes (`64k`, `2m`), `every` | `auto` | mean bytes between samples: as few as the budget buys, fixed, all; `every` on x86-64 and AArch64 only |
 //! | `settle` | time (`500ms`, `2s`) | `1s` | how often the stream is flushed; what died younger is only counted |
 //! | `max_file` | bytes (`64k`, `100m`) | no limit | a file that is as large goes on in a new one; `run.prof` then is `run.1.prof` |
 //! | `lossless` | `on`, `off` | `off` | a thread waits for the writer rather than lose events |

@@ -5,7 +5,7 @@ use crate::settings::{Interval, Settings};
 use crate::unwind::{objects, stack};
 use crate::writer::{self, Output};
 use crate::{
-    allocator, budget, buffer, clock, entry, environment, exits, filter, fork, holders, live, loader,
+    allocator, arch, budget, buffer, clock, entry, environment, exits, filter, fork, holders, live, loader,
     mapping, phase, record, sampler, say, stream, vitals, watch,
 };
 use prof::RunId;
@@ -48,6 +48,9 @@ fn ready() -> Result<u64, String> {
     if !objects::init() && !stack::kernel_checks() {
         let missing = "this C library has no _dl_find_object (glibc 2.35 and later do)";
         return Err(format!("{missing}, and the kernel does not check addresses"));
+    }
+    if let Some(why) = arch::refusal(settings.interval.is_every()) {
+        return Err(why.into());
     }
     watch::first_look();
     clock::begin();

@@ -15,7 +15,7 @@ use crate::local::{Guard, local};
 use crate::phase::{self, Phase};
 use crate::unwind::table::{Image, Sealed, TABLE};
 use crate::unwind::{objects, rules};
-use crate::{clock, futex, modules, own_thread};
+use crate::{clock, descriptors, futex, modules, own_thread};
 use libc::dl_phdr_info as Info;
 use prof::Nanos;
 use std::collections::BTreeSet;
@@ -254,6 +254,7 @@ pub fn forked() {
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
     local().set_guard(Guard::Own);
     own_thread::begin(c"libtrace-loader");
+    descriptors::leave(None);
     let pause = Nanos(PAUSE.load(Relaxed));
     let mut asked = false;
     let mut coverage = Coverage::default();

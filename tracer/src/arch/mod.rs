@@ -8,19 +8,31 @@
 //! | `frame` | registers and their DWARF numbers; what a hook says of its caller |
 //! | `step` | packed unwind rules, and the step from a frame to its caller's |
 //!
-//! Miri interprets no assembly: there `thread` is `interpreted`.
+//! Miri interprets no assembly: there `thread` is `interpreted`. For processors without a folder of their own there is
+//! `other`, which records samples only.
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod other;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
 #[cfg(target_arch = "aarch64")]
 pub use aarch64::{caller, frame, hooks, step, thread};
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub use other::{caller, frame, hooks, refusal, step, thread};
 #[cfg(target_arch = "x86_64")]
 pub use x86_64::{caller, frame, hooks, step, thread};
 
+/// Why the library cannot record what it is asked to, if it cannot.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub fn refusal(_every: bool) -> Option<&'static str> {
+    None
+}
+
 #[cfg(test)]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod tests {
     use super::thread::own_stack;
 

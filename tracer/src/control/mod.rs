@@ -18,8 +18,7 @@ pub use request::{Order, Request, Values, requested};
 pub use socket::remove as hide;
 
 use crate::local::{Guard, local};
-use crate::writer::descriptors;
-use crate::{clock, futex, own_thread};
+use crate::{clock, descriptors, futex, own_thread};
 use prof::{Nanos, control::failed};
 use socket::Listener;
 use std::ffi::c_void;
@@ -123,7 +122,6 @@ extern "C" fn run(beginning: *mut c_void) -> *mut c_void {
     own_thread::begin(prof::control::THREAD);
     // SAFETY: `start` passes a reference, once.
     let beginning = unsafe { Arc::from_raw(beginning.cast_const().cast::<Beginning>()) };
-    // Like the writer's file: not among the host's descriptors, if the kernel allows.
     descriptors::leave(None);
     let (listener, result) = match Listener::bind(&beginning.path) {
         Ok(listener) => (Some(listener), Ok(())),

@@ -10,8 +10,10 @@ use crate::arch::frame::{FRAME_POINTER, RETURN_ADDRESS, RETURN_ADDRESS_UNSTATED,
 /// A stretch of DWARF expression, in the process's addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Expression {
-    start: u64,
-    end: u64,
+    /// Its first byte.
+    pub start: u64,
+    /// One past its last byte.
+    pub end: u64,
 }
 
 /// Where the CFA is.

@@ -1,6 +1,6 @@
 //! The cache of rules by return address.
 
-use super::{cfi, objects};
+use super::objects;
 use crate::arch::step::{Rule, place};
 use crate::errno::Errno;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
@@ -68,8 +68,7 @@ fn read(return_address: u64) -> Option<Rule> {
     let _errno = Errno::save();
     let object = objects::find(return_address)?;
     crate::modules::sight(&object);
-    let row = cfi::row(&object, return_address.wrapping_sub(1));
-    Some(row.map_or(Rule::UNKNOWN, |row| Rule::of(&row)))
+    Some(Rule::read(&object, return_address))
 }
 
 /// Forgets every rule: an object was unloaded.

@@ -13,8 +13,8 @@
 //! All this is for the thread's own stack. Elsewhere every frame is walked anew, as its memory may be gone.
 
 use super::rules;
-use super::stack::Window;
 use super::walk::LOWEST_CODE;
+use super::window::Window;
 use crate::arch::frame::{Registers, address};
 use crate::arch::step::{Rule, step};
 use crate::local::Local;

@@ -2,7 +2,7 @@
 
 use super::cfi::{self, Cfa, Place};
 use super::objects;
-use super::stack::Window;
+use super::window::Window;
 use crate::arch::frame::{Registers, address};
 
 /// No code lies below.

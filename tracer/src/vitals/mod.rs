@@ -25,7 +25,7 @@ pub use allocator::find as find_allocator;
 
 use crate::local::{Guard, local};
 use crate::phase::{self, Phase};
-use crate::{clock, futex, own_thread};
+use crate::{clock, descriptors, futex, own_thread};
 use allocator::Allocator;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use groups::Groups;
@@ -156,6 +156,7 @@ fn sleep(most: Nanos) -> bool {
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
     local().set_guard(Guard::Own);
     own_thread::begin(c"libtrace-vitals");
+    descriptors::leave(None);
     // What goes wrong here costs the readings, and nothing else.
     let _ = std::panic::catch_unwind(look_on);
     RUNNING.store(0, Release);

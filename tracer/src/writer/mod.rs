@@ -12,7 +12,6 @@
 //!
 //! But for its sleep and its writes it is at work, and a fork waits for it (see [`safepoint`]).
 
-pub mod descriptors;
 mod economy;
 mod facts;
 mod held;
@@ -39,7 +38,8 @@ use crate::fork::Fork;
 use crate::local::{Guard, local};
 use crate::settings::{Interval, Settings};
 use crate::{
-    buffer, clock, control, coverage, futex, live, mapping, own_thread, phase, safepoint, say, stream, watch,
+    buffer, clock, control, coverage, descriptors, futex, live, mapping, own_thread, phase, safepoint, say,
+    stream, watch,
 };
 use economy::Economy;
 use facts::Facts;
@@ -56,7 +56,6 @@ use source::{Source, State};
 use stacks::Stacks;
 use std::ffi::c_void;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
 use threads::Threads;
 use vitals::Vitals;
@@ -149,9 +148,9 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     match ended {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            complain(&format!("stopped tracing: failed to write {}: {error}", writer.output.path()))
+            own_thread::say(&format!("stopped tracing: failed to write {}: {error}", writer.output.path()))
         }
-        Err(_) => complain("stopped tracing: the writer failed; this is a defect of libtrace"),
+        Err(_) => own_thread::say("stopped tracing: the writer failed; this is a defect of libtrace"),
     }
     become_state(DONE);
     WRITER.store(std::ptr::null_mut(), Release);
@@ -162,16 +161,6 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     crate::vitals::stop();
     control::wait_for_end();
     std::ptr::null_mut()
-}
-
-/// Says a line on the process's stderr, which the writer's own table does not have.
-fn complain(text: &str) {
-    if !descriptors::are_separate() {
-        return say::line(text);
-    }
-    if let Some(stderr) = descriptors::of_process(libc::STDERR_FILENO) {
-        say::line_to(stderr.as_raw_fd(), text);
-    }
 }
 
 fn become_state(state: u32) {

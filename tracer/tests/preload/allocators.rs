@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use crate::harness::{Case, Traced, analyzer, compiled, machine, tracer};
-use crate::process::MODES;
 
 /// A library that Debian's package `package` has, unless it is not installed, which is then said.
 fn installed(name: &str, package: &str) -> Option<PathBuf> {
@@ -22,7 +21,7 @@ fn installed(name: &str, package: &str) -> Option<PathBuf> {
 /// Every entry point and operator, blocks that cross threads: exact, in both modes, with another allocator behind the hooks.
 fn behind(name: &str, package: &str) {
     let Some(library) = installed(name, package) else { return };
-    for mode in MODES {
+    for &mode in machine().modes {
         let run = |case: Case| case.preload(library.clone()).settings(mode).unchanged().exact();
         let traced = run(Case::new("entry_points.c")).rooted_in("main");
         run(Case::new("operators.cpp").arg("succeed")).rooted_in("main");
@@ -54,7 +53,7 @@ fn mimalloc_behind_the_tracer() {
 /// The program runs as untraced, but for one line that names whose allocations are missing; so does the profile, in every
 /// command. What is its own is exact.
 fn uncovered(case: Case, owner: &str) {
-    for mode in MODES.map(|mode| format!("settle=10ms,{mode}")) {
+    for mode in machine().modes.iter().map(|mode| format!("settle=10ms,{mode}")) {
         let directory = tempfile::tempdir().unwrap();
         let untraced = case.run(directory.path(), None);
         let profile = directory.path().join("run.prof");
@@ -108,7 +107,7 @@ fn an_allocator_ahead_of_the_tracer() {
 fn a_program_that_takes_the_address_of_malloc() {
     let fixed = ["-no-pie", "-fno-pie"];
     let program = compiled("address_of_malloc.c", "address_of_malloc", &fixed);
-    for mode in MODES {
+    for &mode in machine().modes {
         let traced = Case::of(program.clone()).settings(mode).unchanged().exact();
         assert!(traced.outcome.stdout.starts_with("malloc is the program's\n"), "{}", traced.outcome.stdout);
     }

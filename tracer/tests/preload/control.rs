@@ -2,14 +2,13 @@
 
 use crate::controlled::{Controlled, ctl, done, grown_in, wait_until};
 use crate::harness::{analyzer, analyzer_command, machine};
-use crate::process::MODES;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 #[test]
 fn a_mark_names_an_instant_for_every_command() {
-    for mode in MODES {
+    for &mode in machine().modes {
         let mut program = Controlled::start(mode);
         program.tell("grow 10");
         let said = program.ctl(&["mark", "model v2"]);
@@ -61,7 +60,7 @@ fn a_mark_has_what_dies_soon_after() {
 
 #[test]
 fn after_a_flush_a_copy_has_everything() {
-    for mode in MODES {
+    for &mode in machine().modes {
         let mut program = Controlled::start(&format!("{mode},settle=60m"));
         program.tell("grow 10");
         let said = program.ctl(&["flush"]);
@@ -73,7 +72,7 @@ fn after_a_flush_a_copy_has_everything() {
 
 #[test]
 fn what_is_allocated_in_a_pause_is_missing_and_what_is_freed_is_not() {
-    for mode in MODES {
+    for &mode in machine().modes {
         let mut program = Controlled::start(mode);
         program.tell("grow 10");
         program.ctl(&["pause"]);
@@ -101,7 +100,7 @@ fn what_is_allocated_in_a_pause_is_missing_and_what_is_freed_is_not() {
 /// What comes after a pause is freed as it was allocated: nothing of the pause is taken for it.
 #[test]
 fn blocks_of_a_pause_die_unseen() {
-    for mode in MODES {
+    for &mode in machine().modes {
         let mut program = Controlled::start(mode);
         program.ctl(&["pause"]);
         program.tell("grow 20");
@@ -116,7 +115,7 @@ fn blocks_of_a_pause_die_unseen() {
 
 #[test]
 fn recording_may_start_paused() {
-    for mode in MODES {
+    for &mode in machine().modes {
         let mut program = Controlled::start(&format!("{mode},start=paused"));
         program.tell("grow 10");
         program.ctl(&["resume"]);
@@ -157,7 +156,7 @@ fn the_interval_of_samples_changes() {
 
 #[test]
 fn tracing_stops_and_the_program_goes_on() {
-    for mode in MODES {
+    for &mode in machine().modes {
         let mut program = Controlled::start(mode);
         program.tell("grow 10");
         let said = program.ctl(&["stop"]);
@@ -215,7 +214,8 @@ fn trims(library: Option<&str>, function: &str) {
     let trimmed: serde_json::Value = serde_json::from_str(&program.ctl(&["trim", "--json"])).unwrap();
     assert_eq!(trimmed["function"], function);
     let bytes = |key: &str| trimmed[key].as_u64().unwrap();
-    assert!(bytes("resident_after") <= bytes("resident_before"), "{trimmed}");
+    // Trimming itself may touch a page.
+    assert!(bytes("resident_after") <= bytes("resident_before") + (64 << 10), "{trimmed}");
     // Other allocators have given most of it back by themselves.
     if library.is_none() {
         assert!(bytes("resident_after") + (70 << 20) < bytes("resident_before"), "{trimmed}");

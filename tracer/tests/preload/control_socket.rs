@@ -2,7 +2,6 @@
 
 use crate::controlled::{Controlled, ctl, done, failed, wait_until};
 use crate::harness::{analyzer, machine};
-use crate::process::MODES;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -170,7 +169,7 @@ fn a_forked_child_has_its_own() {
     if machine().is_alone() {
         return;
     }
-    for mode in MODES {
+    for &mode in machine().modes {
         let mut program = Controlled::start(mode);
         let child = program.tell("split");
         let folder: PathBuf = program.directory.path().to_owned();
@@ -197,7 +196,7 @@ fn a_child_of_a_paused_process_can_be_resumed() {
     if machine().is_alone() {
         return;
     }
-    for mode in MODES {
+    for &mode in machine().modes {
         let mut program = Controlled::start(&format!("{mode},start=paused"));
         let child = program.tell("split");
         wait_until("the child has its socket", || {
@@ -212,14 +211,19 @@ fn a_child_of_a_paused_process_can_be_resumed() {
     }
 }
 
+/// Whether a request is answered; why not is said.
+fn is_reached(program: &Controlled) -> bool {
+    let outcome = ctl(program.profile.to_str().unwrap(), &["flush"]);
+    eprint!("{}", String::from_utf8_lossy(&outcome.stderr));
+    outcome.status.success()
+}
+
 #[test]
 fn a_host_that_closes_all_descriptors_is_still_reached() {
     let mut program = Controlled::start("interval=every,lossless=on");
     program.tell("grow 10");
     program.tell("close_all");
-    wait_until("the socket is whole again", || {
-        ctl(program.profile.to_str().unwrap(), &["flush"]).status.success()
-    });
+    wait_until("the socket is whole again", || is_reached(&program));
     program.ctl(&["mark", "later"]);
     assert_eq!(program.quit(), "");
     assert_eq!(program.grown("start", "end"), (10_000, 10));
@@ -237,9 +241,7 @@ fn a_host_that_takes_the_number_keeps_it() {
     };
     let shared = open(&program).len();
     program.tell("take_all");
-    wait_until("the socket is whole again", || {
-        ctl(program.profile.to_str().unwrap(), &["flush"]).status.success()
-    });
+    wait_until("the socket is whole again", || is_reached(&program));
     let open = open(&program);
     let most = open.iter().map(|link| open.iter().filter(|other| *other == link).count()).max();
     assert_eq!(
@@ -257,7 +259,7 @@ fn programs_that_are_executed_have_their_own_and_a_failure_brings_it_back() {
     }
     let mut program = Controlled::start("interval=every,lossless=on");
     program.tell("exec_nothing");
-    wait_until("the socket is back", || ctl(program.profile.to_str().unwrap(), &["flush"]).status.success());
+    wait_until("the socket is back", || is_reached(&program));
     assert_eq!(program.tell("exec"), "ready");
     wait_until("the new program listens", || ctl(&program.pid(), &["flush"]).status.success());
     program.tell("grow 10");

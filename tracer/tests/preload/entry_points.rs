@@ -1,6 +1,6 @@
 //! Every way to allocate and free.
 
-use crate::harness::Case;
+use crate::harness::{Case, machine};
 
 #[test]
 fn c_entry_points() {
@@ -19,11 +19,17 @@ fn operators() {
 
 #[test]
 fn short_lived_millions() {
+    if machine().only_samples() {
+        return;
+    }
     Case::new("churn.c").arg("1").unchanged().exact().rooted_in("main");
 }
 
 #[test]
 fn known_sites() {
+    if machine().only_samples() {
+        return;
+    }
     Case::new("known_sites.cpp").arg("4").unchanged().exact().rooted_in("main");
 }
 

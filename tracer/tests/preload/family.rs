@@ -1,7 +1,6 @@
 //! Processes that come from the traced one.
 
 use crate::harness::{Case, Traced, analyzer, compiled, machine, tracer};
-use crate::process::MODES;
 use crate::symbols::needed;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +11,7 @@ fn forks(end: &str) {
     if machine().is_alone() {
         return;
     }
-    for mode in MODES {
+    for mode in machine().modes {
         let traced = Case::new("fork.c").arg(end).settings(mode).unchanged().exact();
         traced.process("child").exact();
         traced.process("grandchild").exact();
@@ -45,7 +44,7 @@ fn a_childs_span_begins_with_its_fork() {
     if machine().is_alone() {
         return;
     }
-    for mode in MODES {
+    for mode in machine().modes {
         let child = Case::new("fork.c").settings(mode).unchanged().process("child");
         let path = child.profile.to_str().unwrap();
         let diff = analyzer(&["diff", &format!("{path}@start"), path, "--json"]);
@@ -94,7 +93,7 @@ fn forks_while_threads_allocate() {
     if machine().is_alone() {
         return;
     }
-    for mode in MODES {
+    for mode in machine().modes {
         let traced = Case::new("fork_threads.c").arg("60").settings(mode).unchanged().exact();
         traced.process("child").exact();
         // Every fourth child records nothing, and leaves nothing.
@@ -115,7 +114,7 @@ fn daemons() {
     if machine().is_alone() {
         return;
     }
-    for mode in MODES {
+    for mode in machine().modes {
         for how in ["daemon", "double"] {
             Case::new("daemon.c").arg(how).settings(mode).unchanged().process("daemon").exact();
         }
@@ -128,7 +127,7 @@ fn spawns() {
         eprintln!("skipped: the library is not for the programs of this system");
         return;
     }
-    for mode in MODES {
+    for mode in machine().modes {
         let traced = Case::new("spawn.c").settings(mode).unchanged().exact();
         // Four children, and the shells of two of them: each has to stay for what follows.
         assert_eq!(traced.files().len(), 7, "{:?}", traced.files());
@@ -140,7 +139,7 @@ fn clones_on_a_stack_of_their_own() {
     if machine().is_alone() {
         return;
     }
-    for mode in MODES {
+    for mode in machine().modes {
         let traced = Case::new("clone.c").settings(mode).unchanged().exact();
         assert_eq!(traced.files(), ["run.prof"]);
     }
@@ -151,7 +150,7 @@ fn executes_itself_in_place() {
     if machine().is_alone() {
         return;
     }
-    for mode in MODES {
+    for mode in machine().modes {
         let traced = Case::new("exec.c").settings(mode).unchanged();
         for program in 0..8 {
             traced.file(&(program + 1).to_string(), &program.to_string()).exact();

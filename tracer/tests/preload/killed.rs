@@ -65,11 +65,12 @@ fn kill_once(mode: &str, delay: Duration) -> (f64, u64) {
 #[test]
 fn a_file_is_good_up_to_the_last_flush() {
     let times = std::env::var(TIMES).map_or(20, |text| text.parse().expect("a number"));
+    let modes: Vec<_> = MODES.into_iter().filter(|mode| machine().records(mode)).collect();
     let mut missing = Vec::new();
     let mut segments = 0;
     for time in 0..times {
         let random = RandomState::new().hash_one(time);
-        let (late, segment) = kill_once(MODES[time % MODES.len()], Duration::from_micros(random % 200_000));
+        let (late, segment) = kill_once(modes[time % modes.len()], Duration::from_micros(random % 200_000));
         missing.push(late);
         segments = segments.max(segment);
     }

@@ -1,11 +1,10 @@
 //! The dynamic loader: its lock, its order, and addresses that it uses again.
 
 use crate::harness::{Case, Stack, compiled, machine};
-use crate::process::MODES;
 
 /// The loader is looked at often; where code is not known as soon as it is loaded, the program waits for that.
 fn patient(case: Case) -> Case {
-    let case = case.settings("interval=every,lossless=on,settle=10ms");
+    let case = case.settings(&format!("{},settle=10ms", machine().modes[0]));
     if machine().knows_code_at_once { case } else { case.arg("wait") }
 }
 
@@ -31,7 +30,7 @@ fn plugins_take_turns_at_one_address() {
 #[test]
 fn a_plugin_becomes_known() {
     let case = Case::new("known_late.c").arg(plugin("a", 200));
-    let traced = case.settings("interval=every,lossless=on,settle=10ms").unchanged().exact();
+    let traced = case.settings(&format!("{},settle=10ms", machine().modes[0])).unchanged().exact();
     let known_at = if machine().knows_code_at_once { ["at_once", "later"].as_slice() } else { &["later"] };
     for Stack { frames, .. } in known_at.iter().flat_map(|site| traced.stacks_of(site)) {
         let has = |name: &str| frames.iter().any(|frame| frame == name);
@@ -64,7 +63,7 @@ fn allocates_while_another_thread_holds_the_loader_lock() {
 
 #[test]
 fn forks_and_ends_while_a_thread_has_the_loader_lock_for_ever() {
-    let settings = "interval=every,lossless=on,settle=10ms";
+    let settings = &format!("{},settle=10ms", machine().modes[0]);
     Case::new("loader_lock_exit.c").settings(settings).unchanged().exact().rooted_in("main");
 }
 
@@ -119,7 +118,7 @@ fn everything_at_the_loader_at_once() {
 fn a_library_with_operators_of_its_own() {
     let library = compiled("own_operators_library.cpp", "own_operators_library.so", &["-fPIC", "-shared"]);
     let program = compiled("own_operators.cpp", "own_operators", &[library.to_str().unwrap()]);
-    for mode in MODES {
+    for &mode in machine().modes {
         let traced = Case::of(program.clone()).settings(mode).unchanged().exact().rooted_in("main");
         let calls = traced.outcome.stdout.split(' ').find_map(|word| word.parse::<u32>().ok()).unwrap();
         assert!(calls > 700, "{}", traced.outcome.stdout);

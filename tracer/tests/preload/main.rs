@@ -7,6 +7,7 @@ mod code;
 mod controlled;
 mod hang;
 mod harness;
+mod machine;
 
 mod allocators;
 mod descriptors;

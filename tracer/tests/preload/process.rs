@@ -2,12 +2,9 @@
 
 use crate::harness::{Case, analyzer, compiled, machine};
 
-/// Every allocation recorded, and samples so dense that blocks of 60 bytes and more are all among them.
-pub const MODES: [&str; 2] = ["interval=every,lossless=on", "interval=2"];
-
 /// Whatever is recorded up to the end is in the file.
 fn ends_completely(path: &str) {
-    for mode in MODES {
+    for mode in machine().modes {
         Case::new("exit_paths.c").arg(path).settings(mode).unchanged().exact();
     }
 }
@@ -58,14 +55,14 @@ fn ends_with_its_last_thread() {
 
 #[test]
 fn destructors_allocate_and_free() {
-    for mode in MODES {
+    for mode in machine().modes {
         Case::of(compiled("destructors.cpp", "destructors", &[])).settings(mode).unchanged().exact();
     }
 }
 
 /// What was not flushed may be lost, but what is there can be read.
 fn ends_abruptly(path: &str) {
-    for mode in MODES {
+    for mode in machine().modes {
         let traced = Case::new("exit_paths.c").arg(path).settings(mode).unchanged();
         analyzer(&["report", traced.profile.to_str().unwrap(), "--json"]);
     }

@@ -3,7 +3,7 @@
 //! A second library behind ours, `reference_stacks.c`, is the allocator that the hooks call, and captures the same stacks
 //! with `backtrace()`.
 
-use crate::harness::{compiled, machine, tracer};
+use crate::harness::{compiled, machine, tool_on, tracer};
 use prof::{BlockKind, Event, EventDecoder, Reader, varint};
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
@@ -17,6 +17,9 @@ type Stacks = HashMap<u64, VecDeque<Vec<u64>>>;
 
 /// Runs a program with both libraries, every `every`-th stack captured by the reference; compares.
 fn compare(program: &Path, args: &[&str], every: u32) {
+    if machine().only_samples() {
+        return;
+    }
     let reference = compiled("reference_stacks.c", "reference_stacks.so", &["-fPIC", "-shared"]);
     let directory = tempfile::tempdir().unwrap();
     let [profile, expected] = ["run.prof", "expected"].map(|name| directory.path().join(name));
@@ -48,9 +51,9 @@ fn compare(program: &Path, args: &[&str], every: u32) {
         }
     });
     let share = equal as f64 / compared as f64;
-    println!("{}: {equal} of {compared} stacks are equal", program.display());
-    // Allocated before tracing began, and for the tracer's threads.
-    assert!(earlier <= 20, "{earlier} stacks are not in the profile");
+    println!("{}: {equal} of {compared} stacks are equal, {earlier} are earlier", program.display());
+    // Allocated before tracing began, for the tracer's threads, and where operators that no library has are looked for.
+    assert!(earlier <= 40, "{earlier} stacks are not in the profile");
     assert!(compared >= 100, "{compared} stacks compared");
     assert!(share >= EQUAL, "{equal} of {compared} are equal, not {example:x?}");
 }
@@ -103,6 +106,17 @@ fn each_expected(bytes: &[u8], mut take: impl FnMut(u64, Vec<u64>)) {
 fn stacks_of_cxx_programs() {
     compare(&compiled("exceptions.cpp", "exceptions_reference", &["-pthread"]), &[], 1);
     compare(&compiled("known_sites.cpp", "known_sites_reference", &["-O2", "-pthread"]), &[], 97);
+}
+
+/// On x86-64 the CFA of the program's frames lies in memory.
+#[test]
+fn stacks_of_realigned_frames() {
+    let program = compiled("realigned.c", "realigned", &[]);
+    if machine().keeps_cfa_in_memory {
+        let frames = tool_on(&program, "readelf", &["--debug-dump=frames"]);
+        assert!(frames.contains("DW_CFA_def_cfa_expression (DW_OP_breg6 (rbp): "), "{frames}");
+    }
+    compare(&program, &[], 1);
 }
 
 #[test]

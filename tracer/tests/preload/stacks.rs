@@ -1,6 +1,6 @@
 //! Stacks that are deep, cut, swapped or left without returning.
 
-use crate::harness::{Case, Stack, compiled};
+use crate::harness::{Case, Stack, compiled, machine};
 
 /// The documented depth cap.
 const MAX_FRAMES: usize = 1024;
@@ -18,6 +18,17 @@ fn deep_recursion() {
 #[test]
 fn exceptions() {
     Case::new("exceptions.cpp").unchanged().exact().rooted_in("main");
+}
+
+#[test]
+fn realigned() {
+    let traced = Case::new("realigned.c").unchanged().exact().rooted_in("main");
+    for Stack { frames, .. } in traced.stacks_of("in_realigned") {
+        let turns =
+            frames.iter().skip(1).take_while(|name| ["realigned", "between"].contains(&name.as_str()));
+        let turns = turns.count();
+        assert!(turns >= 4 && turns % 2 == 0 && frames[turns + 1] == "main", "{frames:#?}");
+    }
 }
 
 #[test]
@@ -41,6 +52,9 @@ fn signal_handler_that_interrupts_a_leaf() {
 
 #[test]
 fn frame_pointers_where_there_is_no_unwind_information() {
+    if !machine().follows_frame_pointers() {
+        return;
+    }
     let flags = ["-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-fno-omit-frame-pointer"];
     let flags = [["-fPIC", "-shared"].as_slice(), &flags].concat();
     let library = compiled("frame_pointers_library.c", "frame_pointers_library.so", &flags);

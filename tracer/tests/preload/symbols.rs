@@ -1,6 +1,6 @@
 //! What the library exports and imports, against the lists beside this file.
 
-use crate::harness::{is_released, tool};
+use crate::harness::{is_released, machine, tool};
 
 #[test]
 fn exports_the_hooks_and_nothing_else() {
@@ -10,7 +10,11 @@ fn exports_the_hooks_and_nothing_else() {
         .map(str::to_owned)
         .collect();
     names.sort();
-    assert_eq!(names, include_str!("exported.txt").lines().collect::<Vec<_>>());
+    // Variable lists of arguments cannot be handed on without assembly.
+    let lists = ["execl", "execle", "execlp"];
+    let listed =
+        include_str!("exported.txt").lines().filter(|name| machine().has_own_code || !lists.contains(name));
+    assert_eq!(names, listed.collect::<Vec<_>>());
 }
 
 /// Names, and the glibc version that each is bound to, "" where to none.
@@ -29,7 +33,11 @@ fn imported() -> Vec<(String, String)> {
 
 #[test]
 fn imports_nothing_but_what_is_listed() {
-    let listed: Vec<_> = include_str!("imported.txt").lines().collect();
+    let mut listed: Vec<_> = include_str!("imported.txt").lines().collect();
+    if !machine().has_own_code {
+        // Finds the thread's block.
+        listed.push("pthread_getspecific");
+    }
     let others: Vec<_> = imported()
         .into_iter()
         .map(|(name, _)| name)
@@ -59,6 +67,10 @@ fn a_released_library_runs_from_glibc_2_17_on() {
 
 #[test]
 fn uses_little_static_tls() {
+    if !machine().has_own_code {
+        eprintln!("skipped: on this processor the tracer has no static TLS of its own");
+        return;
+    }
     let headers = tool("readelf", &["-lW"]);
     let line = headers.lines().find(|line| line.trim_start().starts_with("TLS")).unwrap();
     let memory = line.split_whitespace().nth(5).unwrap().trim_start_matches("0x");

@@ -13,6 +13,9 @@
 //! ```
 //! Jumps to other libraries go through x16, which code with branch target identification allows.
 
+/// Any entry point.
+pub type Function = unsafe extern "C" fn();
+
 /// The register of an argument.
 macro_rules! argument {
     (first) => {

@@ -5,10 +5,12 @@
 //! ```
 
 use super::frame::{FRAME_POINTER, Registers, STACK_POINTER, address};
-use crate::unwind::cfi::{Cfa, Place, Row};
-use crate::unwind::stack::{Window, readable};
+use crate::unwind::cfi::{self, Cfa, Place, Row};
+use crate::unwind::objects::{self, Object};
+use crate::unwind::rules;
+use crate::unwind::stack::readable;
 use crate::unwind::walk::{Links, evaluated};
-use crate::unwind::{objects, rules};
+use crate::unwind::window::Window;
 
 /// A packed rule. The CFA (canonical frame address) is the stack pointer before the call. Where a function saves both x29
 /// and x30 it does so side by side, as a frame record, so one slot tells both places.
@@ -37,8 +39,13 @@ impl Rule {
     /// For code without unwind information.
     pub const UNKNOWN: Rule = Rule(Kind::Unknown as u32);
 
+    /// The rule for a return address into `object`.
+    pub fn read(object: &Object, return_address: u64) -> Rule {
+        cfi::row(object, return_address.wrapping_sub(1)).map_or(Rule::UNKNOWN, |row| Rule::of(&row))
+    }
+
     /// The rule that says what `row` does.
-    pub fn of(row: &Row) -> Rule {
+    fn of(row: &Row) -> Rule {
         let evaluate = Rule(Kind::Evaluate as u32);
         let return_slot = match (row.signal, row.return_address) {
             (true, _) => return evaluate,

@@ -2,7 +2,7 @@
 
 use crate::local::Local;
 use crate::unwind::cfi::Place;
-use crate::unwind::stack::Window;
+use crate::unwind::window::Window;
 
 /// DWARF's number of rbp.
 pub const FRAME_POINTER: u64 = 6;

@@ -6,6 +6,9 @@
 //! `sub` leaves "below or equal" when the countdown does not exceed the size: unsigned, so that absurd sizes take the
 //! slow path too, and with equality, so that a countdown of zero catches every call, `malloc(0)` included.
 
+/// Any entry point.
+pub type Function = unsafe extern "C" fn();
+
 /// The register of an argument.
 macro_rules! argument {
     (first) => {

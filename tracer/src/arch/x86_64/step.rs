@@ -5,10 +5,10 @@
 //! ```
 
 use super::frame::{FRAME_POINTER, Registers, STACK_POINTER};
-use crate::unwind::cfi::{Cfa, Place, Row};
-use crate::unwind::objects;
-use crate::unwind::stack::Window;
+use crate::unwind::cfi::{self, Cfa, Expression, Place, Row};
+use crate::unwind::objects::{self, Object};
 use crate::unwind::walk::{Links, evaluated};
+use crate::unwind::window::Window;
 use std::hint::select_unpredictable;
 
 /// A packed rule. The CFA (canonical frame address) is the stack pointer before the call, and the return address
@@ -34,14 +34,21 @@ enum Kind {
     End = 5,
     /// No unwind information: code made at run time, perhaps.
     Unknown = 6,
+    /// GCC has realigned the stack: CFA = \[rbp + offset\]; rbp = \[rbp + slot\].
+    Realigned = 7,
 }
 
 impl Rule {
     /// For code without unwind information.
     pub const UNKNOWN: Rule = Rule(Kind::Unknown as u32);
 
+    /// The rule for a return address into `object`.
+    pub fn read(object: &Object, return_address: u64) -> Rule {
+        cfi::row(object, return_address.wrapping_sub(1)).map_or(Rule::UNKNOWN, |row| Rule::of(object, &row))
+    }
+
     /// The rule that says what `row` does.
-    pub fn of(row: &Row) -> Rule {
+    fn of(object: &Object, row: &Row) -> Rule {
         let evaluate = Rule(Kind::Evaluate as u32);
         match (row.signal, row.return_address) {
             (true, _) => return evaluate,
@@ -54,6 +61,10 @@ impl Rule {
             (Cfa::Register(STACK_POINTER, cfa), Place::Offset(slot)) => (Kind::RspSaved, cfa, slot),
             (Cfa::Register(FRAME_POINTER, cfa), Place::Same) => (Kind::Rbp, cfa, 0),
             (Cfa::Register(FRAME_POINTER, cfa), Place::Offset(slot)) => (Kind::RbpSaved, cfa, slot),
+            (Cfa::Expression(cfa), Place::Expression(fp)) => match realigned(object, cfa, fp) {
+                Some((cfa, slot)) => (Kind::Realigned, cfa, slot),
+                None => return evaluate,
+            },
             _ => return evaluate,
         };
         Rule::new(kind, cfa, slot).unwrap_or(evaluate)
@@ -92,20 +103,36 @@ impl Rule {
             3 => Kind::RbpSaved,
             4 => Kind::Evaluate,
             5 => Kind::End,
-            _ => Kind::Unknown,
+            6 => Kind::Unknown,
+            _ => Kind::Realigned,
         }
     }
 
-    /// Offset of the CFA in bytes.
+    /// Offset of the CFA, or of its slot, in bytes.
     #[inline]
     fn cfa(self) -> i64 {
         i64::from(self.0 as i32 >> 13) * 8
     }
 
-    /// Offset of rbp's slot from the CFA in bytes.
+    /// Offset of rbp's slot from the CFA, or from rbp, in bytes.
     #[inline]
     fn slot(self) -> i64 {
         i64::from((self.0 << 19) as i32 >> 22) * 8
+    }
+}
+
+/// The offsets of the two expressions that GCC writes for a function that realigns its stack: the CFA is what lies at rbp + the
+/// one (DW_OP_breg6, DW_OP_deref), the caller's rbp lies at rbp + the other (DW_OP_breg6). They are small, of one byte each.
+fn realigned(object: &Object, cfa: Expression, fp: Expression) -> Option<(i64, i64)> {
+    const FROM_RBP: u8 = 0x70 + FRAME_POINTER as u8;
+    const DEREFERENCED: u8 = 0x06;
+    let offset = |byte: u8| (byte < 0x80).then_some(i64::from((byte << 1) as i8 >> 1));
+    if (cfa.end.wrapping_sub(cfa.start), fp.end.wrapping_sub(fp.start)) != (3, 2) {
+        return None;
+    }
+    match (object.read(cfa.start)?, object.read(fp.start)?) {
+        ([FROM_RBP, cfa, DEREFERENCED], [FROM_RBP, slot]) => Some((offset(cfa)?, offset(slot)?)),
+        _ => None,
     }
 }
 
@@ -146,6 +173,11 @@ pub fn step(at: Registers, rule: Rule, window: &mut Window) -> Option<Registers>
         return Some(Registers::new(window.load(return_slot)?, cfa, fp));
     }
     match rule.kind() {
+        Kind::Realigned => {
+            let cfa = window.load(at.fp.wrapping_add(rule.cfa() as u64))?;
+            let fp = window.load(at.fp.wrapping_add(rule.slot() as u64))?;
+            (cfa > at.sp).then_some(Registers::new(window.load(cfa.wrapping_sub(8))?, cfa, fp))
+        }
         Kind::Evaluate => evaluated(at, window),
         Kind::Unknown => by_frame_pointer(at, window),
         _ => None,
@@ -168,6 +200,7 @@ fn by_frame_pointer(at: Registers, window: &mut Window) -> Option<Registers> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::unwind::objects::Loaded;
     use proptest::prelude::*;
 
     proptest! {
@@ -176,6 +209,37 @@ mod tests {
             let kind = [Kind::Rsp, Kind::Rbp, Kind::RspSaved, Kind::RbpSaved][kind as usize];
             let rule = Rule::new(kind, cfa * 8, slot * 8).unwrap();
             prop_assert_eq!((rule.kind(), rule.cfa(), rule.slot()), (kind, cfa * 8, slot * 8));
+        }
+    }
+
+    /// The rule of a row with these expressions for CFA and rbp.
+    fn of_expressions(cfa: &[u8], fp: &[u8]) -> Rule {
+        let code = [cfa, fp].concat();
+        let start = code.as_ptr() as u64;
+        let (middle, end) = (start + cfa.len() as u64, start + code.len() as u64);
+        let object = Object { start, end, unwind_table: 0, loaded: Loaded::Copied(0, c"") };
+        let row = Row {
+            cfa: Cfa::Expression(Expression { start, end: middle }),
+            fp: Place::Expression(Expression { start: middle, end }),
+            return_address: Place::Offset(-8),
+            signal: false,
+        };
+        Rule::of(&object, &row)
+    }
+
+    #[test]
+    fn a_realigned_stack_has_a_rule_of_its_own() {
+        let rule = of_expressions(&[0x76, 0x68, 0x06], &[0x76, 0x00]);
+        assert_eq!((rule.kind(), rule.cfa(), rule.slot()), (Kind::Realigned, -24, 0));
+        for (cfa, fp) in [
+            (&[0x7a, 0x68, 0x06][..], &[0x76, 0x00][..]),
+            (&[0x76, 0x68, 0x23], &[0x76, 0x00]),
+            (&[0x76, 0x68, 0x06], &[0x77, 0x00]),
+            (&[0x76, 0xe8, 0x06], &[0x76, 0x00]),
+            (&[0x76, 0x64, 0x06], &[0x76, 0x00]),
+            (&[0x76, 0xe8, 0x7e, 0x06], &[0x76, 0x00]),
+        ] {
+            assert_eq!(of_expressions(cfa, fp).kind(), Kind::Evaluate, "{cfa:x?} {fp:x?}");
         }
     }
 

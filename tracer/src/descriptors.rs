@@ -1,9 +1,10 @@
-//! A table of descriptors of the writer's own.
+//! Tables of descriptors of the library's own threads.
 //!
 //! Threads share their process's table unless they ask for another. With one of its own the writer's file is in nobody's way:
 //! the host cannot close it, does not find it in `/proc/self/fd`, does not pass it on to its children, and may have as many
-//! descriptors as before; nor does the writer keep open what the host closes. Where the kernel does not allow that, as a
-//! sandbox may, the file is one of the process's descriptors.
+//! descriptors as before; nor does the writer keep open what the host closes. The other threads have one each: a host that
+//! closes all descriptors and opens new ones would else have those closed by a thread that is done with its own. Where the
+//! kernel does not allow that, as a sandbox may, descriptors are the process's.
 //!
 //! ```text
 //! the program's thread   create the file ─ start the writer ─ wait ─────────── close the file in the process's table
