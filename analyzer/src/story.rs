@@ -15,9 +15,9 @@ use crate::symbolize::Progress;
 use crate::symbols::{Lookup, Names};
 use crate::verdict::decide::LiveSince;
 use crate::verdict::parts::LiveGrowth;
-use crate::verdict::words::{self, Figures, Subject};
+use crate::verdict::words::{self, Figures, Step, Subject};
 use crate::verdict::{Class, Evidence, Finding, find};
-use crate::weigh::{Value, weigh};
+use crate::weigh::{Value, Weighed, weigh};
 use prof::Nanos;
 use prof::record::Resource;
 use rustc_hash::FxHashMap;
@@ -105,6 +105,8 @@ pub struct Standing {
     pub at: Nanos,
     /// Bytes of all stacks.
     pub bytes: f64,
+    /// Those of stacks whose blocks are large in the mean.
+    pub large: f64,
 }
 
 /// Runs the whole line for a span of one file.
@@ -136,7 +138,7 @@ pub fn tell(
         Class::AllocatorRetention => {
             let at = comparison.peak.time;
             let weighed = weigh(&after.at_instant(at), Value::Live, lookup, &mut progress)?;
-            Some(Standing::of(weighed.tree, style, at, weighed.bytes))
+            Some(Standing::of(weighed, style))
         }
         _ => None,
     };
@@ -160,6 +162,11 @@ pub fn tell(
         grower,
         creator: threads.first(),
         mapper: mappings.first(),
+        step: match heap.shape.kind {
+            Kind::Step { at, height } => Some(Step::of(survey, &history.grid, at, height)),
+            _ => None,
+        },
+        peak: peak.as_ref().map(|peak| (peak.bytes, peak.large)),
     };
     let (verdict, advice) = (words::verdict(&figures), words::advice(&figures));
     let grid = history.grid;
@@ -191,11 +198,16 @@ fn nothing() -> Development {
     Development { level: Default::default(), shape, seen: 0.0, mean_age: 0.0 }
 }
 
-/// The mark nearest to an instant, where one is within two steps of the grid.
+/// The mark that an instant goes with: the last one before it, within a sixteenth of the span, since what a mark announces
+/// takes its time; else the next one after it, within two steps of the grid.
 pub fn mark_near(survey: &Survey, grid: &Grid, at: Nanos) -> Option<String> {
-    let distance = |time: Nanos| Nanos(time.0.abs_diff(at.0)).seconds();
-    let near = survey.marks.iter().filter(|(_, time)| distance(*time) <= 2.0 * grid.step_seconds());
-    near.min_by(|a, b| distance(a.1).total_cmp(&distance(b.1))).map(|(name, _)| name.clone())
+    let step = grid.step_seconds();
+    let earliest = at.0.saturating_sub((step * grid.steps() as f64 / 16.0 * 1e9) as u64);
+    let latest = at.0.saturating_add((2.0 * step * 1e9) as u64);
+    let within = |from, to| survey.marks.iter().filter(move |(_, time)| (from..=to).contains(&time.0));
+    let before = within(earliest, at.0).max_by_key(|(_, time)| *time);
+    let mark = before.or_else(|| within(at.0, latest).min_by_key(|(_, time)| *time));
+    mark.map(|(name, _)| name.clone())
 }
 
 /// Growth per mark since the slope is what it is, where there are some marks in that time.
@@ -214,6 +226,13 @@ pub fn per_mark(survey: &Survey, grid: &Grid, shape: &Shape) -> Option<f64> {
 fn name_of<V>(tree: &CallTree<V>, node: NodeHandle, names: &Names) -> String {
     let top = top::of_stack(tree, node, names);
     top.iter().take(3).copied().collect::<Vec<_>>().join(" < ")
+}
+
+impl Step {
+    fn of(survey: &Survey, grid: &Grid, at: f64, height: f64) -> Step {
+        let at = Nanos(grid.time(0).0.saturating_add((at * 1e9) as u64));
+        Step { at, height, mark: mark_near(survey, grid, at) }
+    }
 }
 
 #[derive(Debug)]
@@ -280,10 +299,10 @@ impl Holders {
 }
 
 impl Standing {
-    fn of(tree: CallTree<f64>, style: Style, at: Nanos, bytes: f64) -> Standing {
+    fn of(Weighed { tree, bytes, large, at, .. }: Weighed, style: Style) -> Standing {
         let names = tree.symbols.display(style);
         let mut stacks: Vec<_> = tree.entries().map(|(node, entry)| (node, entry.value)).collect();
         stacks.sort_by(|(a, x), (b, y)| y.total_cmp(x).then_with(|| tree.compare(*a, *b)));
-        Standing { tree, names, stacks, at, bytes }
+        Standing { tree, names, stacks, at, bytes, large }
     }
 }

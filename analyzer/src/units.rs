@@ -22,7 +22,7 @@ pub struct Seconds(pub f64);
 #[derive(Clone, Copy, PartialEq, PartialOrd, Debug, Default)]
 pub struct Rate(pub f64);
 
-/// A duration in seconds, to two units; prints as `1h42m`, `3d04h`, `12 s`.
+/// A duration in seconds, to two units or digits; prints as `1h42m`, `3d04h`, `12 s`, `1.2 s`, `80 ms`.
 #[derive(Clone, Copy, PartialEq, PartialOrd, Debug, Default)]
 pub struct Duration(pub f64);
 
@@ -71,7 +71,13 @@ impl fmt::Display for Rate {
 
 impl fmt::Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let all = self.0.max(0.0).round().min(1e15) as u64;
+        if self.0 < 9.95 {
+            return f.pad(&match self.0.max(0.0) {
+                short if short < 0.0995 => format!("{:.0} ms", short * 1e3),
+                short => format!("{short:.1} s"),
+            });
+        }
+        let all = self.0.round().min(1e15) as u64;
         let (days, hours, minutes, seconds) = (all / 86400, all / 3600 % 24, all / 60 % 60, all % 60);
         f.pad(&match (days, hours, minutes) {
             (0, 0, 0) => format!("{seconds} s"),
@@ -152,7 +158,14 @@ mod tests {
         for (rate, text) in rates {
             assert_eq!(Rate(rate).to_string(), text);
         }
-        let durations = [(12.4, "12 s"), (62.0, "1m02s"), (6120.0, "1h42m"), (273600.0, "3d04h")];
+        let durations = [
+            (0.08, "80 ms"),
+            (1.24, "1.2 s"),
+            (12.4, "12 s"),
+            (62.0, "1m02s"),
+            (6120.0, "1h42m"),
+            (273600.0, "3d04h"),
+        ];
         for (seconds, text) in durations {
             assert_eq!(Duration(seconds).to_string(), text);
         }

@@ -29,6 +29,8 @@ pub struct Weighed {
     pub tree: CallTree<f64>,
     /// Bytes of all stacks.
     pub bytes: f64,
+    /// Those of stacks whose blocks are large in the mean, of what is live.
+    pub large: f64,
     /// The instant, or the peak's.
     pub at: Nanos,
     /// Events that are not in the file, up to the instant.
@@ -36,6 +38,9 @@ pub struct Weighed {
     /// What makes the evidence incomplete.
     pub warnings: Vec<String>,
 }
+
+/// Blocks of this size and more are mapped one by one by glibc, as long as it has not raised the threshold.
+pub const LARGE: u64 = 128 << 10;
 
 /// Runs the whole line for one instant.
 ///
@@ -72,7 +77,7 @@ fn weigh_surveyed(
     let replayed = replay(&input.profile, &input.survey, &plan(at)).map_err(failed)?;
     let lookup = Lookup { addresses: true, ..lookup.clone() };
     let mut tree = CallTree::new();
-    let mut bytes = 0.0;
+    let (mut bytes, mut large) = (0.0, 0.0);
     if value == Value::Allocated {
         let mut stacks: Vec<_> = replayed.allocated_by_stack.iter().collect();
         stacks.sort_by(|(a, x), (b, y)| y.bytes.total_cmp(&x.bytes).then(a.cmp(b)));
@@ -85,6 +90,11 @@ fn weigh_surveyed(
         let frames =
             tree.symbols.frames(&replayed.stacks, rows.iter().map(|row| row.stack), &lookup, progress);
         bytes = snapshot.live.bytes.value;
+        let of_large = rows
+            .iter()
+            .map(|row| row.cells.after)
+            .filter(|live| live.bytes.value >= LARGE as f64 * live.blocks.value);
+        large = of_large.map(|live| live.bytes.value).sum();
         let named = |row: &Row| replayed.named(row, row.cells.after.bytes.value);
         tree.add(&replayed.stacks, &frames, rows.iter().map(named));
     }
@@ -97,5 +107,5 @@ fn weigh_surveyed(
         ));
     }
     warnings.extend(missing_warning(&tree));
-    Ok(Weighed { tree, bytes, at, lost_events: replayed.lost_events, warnings })
+    Ok(Weighed { tree, bytes, large, at, lost_events: replayed.lost_events, warnings })
 }

@@ -5,6 +5,7 @@
 //! | `out` | path | `trace.%p.prof` | the file; `%p` is the process id, `%%` a percent sign; a file that another process is writing gets the id as well |
 //! | `interval` | `auto`, bytes (`64k`, `2m`), `every` | `auto` | mean bytes between samples: as few as the budget buys, fixed, all; `every` on x86-64 and AArch64 only |
 //! | `settle` | time (`500ms`, `2s`) | `1s` | how often the stream is flushed; what died younger is only counted |
+//! | `vitals` | `auto`, time (`100ms`) | `auto` | how often the process's memory is looked at, at flushes: once a second and less where a look is dear, or this often whatever it costs |
 //! | `max_file` | bytes (`64k`, `100m`) | no limit | a file that is as large goes on in a new one; `run.prof` then is `run.1.prof` |
 //! | `lossless` | `on`, `off` | `off` | a thread waits for the writer rather than lose events |
 //! | `follow` | `all`, `fork`, `exec`, `none` | `all` | which new processes are traced: forked children, executed programs |
@@ -67,6 +68,8 @@ pub struct Settings {
     pub interval: Interval,
     /// Time between flushes.
     pub settle: Nanos,
+    /// Time between looks at the process's memory, where it was set.
+    pub vitals: Option<Nanos>,
     /// How large a file gets before the stream goes on in a new one.
     pub max_file: Option<u64>,
     /// Wait rather than lose.
@@ -87,6 +90,7 @@ impl Default for Settings {
             out: "trace.%p.prof".into(),
             interval: Interval::Auto,
             settle: Nanos::SECOND,
+            vitals: None,
             max_file: None,
             lossless: false,
             follow: Follow::All,
@@ -114,6 +118,11 @@ impl Settings {
                     settings.interval = interval(value).ok_or_else(|| wrong("auto, every or bytes"))?
                 }
                 "settle" => settings.settle = time(value).ok_or_else(|| wrong("a time from 10ms to 1h"))?,
+                "vitals" if value == "auto" => settings.vitals = None,
+                "vitals" => {
+                    settings.vitals =
+                        Some(time(value).ok_or_else(|| wrong("auto or a time from 10ms to 1h"))?)
+                }
                 "max_file" => {
                     let size = bytes(value).filter(|&bytes| bytes >= SMALLEST_FILE);
                     settings.max_file = Some(size.ok_or_else(|| wrong("a size from 64k"))?);
@@ -239,6 +248,8 @@ mod tests {
             (Interval::Fixed(64 << 10), Nanos(250_000_000), true)
         );
         assert_eq!(Settings::parse("max_file=2m").unwrap().max_file, Some(2 << 20));
+        assert_eq!(Settings::parse("vitals=100ms").unwrap().vitals, Some(Nanos(100_000_000)));
+        assert_eq!(Settings::parse("vitals=5s,vitals=auto").unwrap().vitals, None);
         assert!(Settings::parse("interval=every").unwrap().interval.is_every());
         assert_eq!(Settings::parse("").unwrap(), Settings::default());
         assert_eq!(Settings::parse("interval=auto,").unwrap().interval, Interval::Auto);
@@ -260,6 +271,10 @@ mod tests {
             assert!(error(text).starts_with("key 'max_file': not with interval=every"));
         }
         assert_eq!(error("settle=1ms"), "key 'settle': expected a time from 10ms to 1h, not '1ms'");
+        assert_eq!(
+            error("vitals=often"),
+            "key 'vitals': expected auto or a time from 10ms to 1h, not 'often'"
+        );
         assert_eq!(error("lossless=1"), "key 'lossless': expected on or off, not '1'");
         assert_eq!(error("follow=me"), "key 'follow': expected all, fork, exec or none, not 'me'");
         assert_eq!(error("start=off"), "key 'start': expected on or paused, not 'off'");

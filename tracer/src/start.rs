@@ -105,6 +105,7 @@ extern "C" fn begin() {
             ));
         }
         let (path, _) = settings.path(std::process::id());
+        vitals::set_time(settings.vitals);
         let settle = settings.settle;
         let begin = |output| {
             watch::start(settle)?;

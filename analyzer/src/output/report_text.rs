@@ -170,10 +170,10 @@ fn write_parts(
         if part.bytes == 0 && recent.is_none_or(|(bytes, _)| bytes == 0) {
             continue;
         }
-        let share = match parts.growth > 0 {
-            true => format!("{:.1} %", 100.0 * part.bytes as f64 / parts.growth as f64),
-            false => "–".to_owned(),
-        };
+        // Of nearly nothing there are no shares.
+        let percent = Some(100.0 * part.bytes as f64 / parts.growth as f64);
+        let percent = percent.filter(|percent| parts.growth > 0 && percent.abs() < 999.95);
+        let share = percent.map_or("–".to_owned(), |percent| format!("{percent:.1} %"));
         let interval = interval((part.ci95.0 as f64, part.ci95.1 as f64));
         let since =
             recent.map_or(String::new(), |(bytes, _)| format!("{:>16}", Net(bytes as f64).to_string()));

@@ -4,6 +4,7 @@ use crate::shape::{Development, Kind};
 use crate::survey::Survey;
 use crate::units::{Bytes, Count, Duration, Net, Rate, Seconds};
 use crate::verdict::{Class, Finding, Limit, Name, Parts};
+use crate::weigh::LARGE;
 use prof::Nanos;
 use prof::record::Vital;
 
@@ -20,6 +21,17 @@ pub struct Subject {
     pub slope: Option<f64>,
     /// Bytes per mark.
     pub per_mark: Option<f64>,
+}
+
+/// Growth of the live heap at one moment.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Step {
+    /// When.
+    pub at: Nanos,
+    /// By so many bytes.
+    pub height: f64,
+    /// The mark that it goes with.
+    pub mark: Option<String>,
 }
 
 /// What sentences are made of.
@@ -39,6 +51,10 @@ pub struct Figures<'a> {
     pub creator: Option<Subject>,
     /// The stack that most was mapped by.
     pub mapper: Option<Subject>,
+    /// Where the live heap grew at one moment.
+    pub step: Option<Step>,
+    /// Live bytes at the peak, and those of large blocks among them; where the allocator holds memory.
+    pub peak: Option<(f64, f64)>,
 }
 
 /// The verdict's sentences, the first of which says it all.
@@ -89,12 +105,17 @@ fn live_growth(figures: &Figures) -> Vec<String> {
     said
 }
 
+/// What a part that grew does now.
+fn now(figures: &Figures) -> &'static str {
+    if figures.finding.grows { "still growing" } else { "no longer growing" }
+}
+
 fn retention(figures: &Figures) -> Vec<String> {
     let Some(parts) = figures.finding.parts() else { return Vec::new() };
-    let stopped = if figures.finding.grows { "and it still grows" } else { "and it has stopped growing" };
     let mut said = vec![format!(
-        "Not a leak: the allocator holds {} that the program has freed, {stopped}.",
-        bytes(parts.get(Name::AllocatorHeld))
+        "Not a leak: the allocator holds {} that the program has freed, and it {}.",
+        bytes(parts.get(Name::AllocatorHeld)),
+        if figures.finding.grows { "still grows" } else { "has stopped growing" }
     )];
     said.push(format!(
         "{} The live heap grew by {} of that.",
@@ -129,8 +150,9 @@ fn arenas(figures: &Figures) -> Option<String> {
 fn thread_growth(figures: &Figures) -> Vec<String> {
     let Some(parts) = figures.finding.parts() else { return Vec::new() };
     let mut said = vec![format!(
-        "The stacks of threads grew by {}, not the heap.",
-        bytes(parts.get(Name::ThreadStacks))
+        "The stacks of threads grew by {}, not the heap; {}.",
+        bytes(parts.get(Name::ThreadStacks)),
+        now(figures)
     )];
     said.push(grew_by(figures, parts));
     said.extend(figures.finding.threads.map(|(most, now)| {
@@ -150,8 +172,16 @@ fn mapped_growth(figures: &Figures) -> Vec<String> {
     let Some(parts) = figures.finding.parts() else { return Vec::new() };
     let (mapped, files) = (parts.get(Name::Mapped), parts.get(Name::FileShm));
     let mut said = vec![match mapped >= files {
-        true => format!("Memory that the program maps itself grew by {}, not the heap.", bytes(mapped)),
-        false => format!("Pages of files and shared memory grew by {}, not the heap.", bytes(files)),
+        true => format!(
+            "Memory that the program maps itself grew by {}, not the heap; {}.",
+            bytes(mapped),
+            now(figures)
+        ),
+        false => format!(
+            "Pages of files and shared memory grew by {}, not the heap; {}.",
+            bytes(files),
+            now(figures)
+        ),
     }];
     said.push(grew_by(figures, parts));
     said.extend(figures.mapper.as_ref().map(|mapper| {
@@ -182,7 +212,16 @@ fn copy_on_write(figures: &Figures) -> Vec<String> {
 }
 
 fn warm_up(figures: &Figures) -> Vec<String> {
-    let mut said = vec!["Memory grew and has stopped growing: a warm-up that has ended.".to_owned()];
+    let mut said = vec![match &figures.step {
+        Some(Step { at, height, mark }) => format!(
+            "The live heap grew at one moment, by {} at {}{}, and has not grown since: a step, and no leak unless it comes \
+             again.",
+            Bytes(*height),
+            Seconds(figures.survey.seconds(*at)),
+            mark.as_ref().map_or(String::new(), |mark| format!(", at the mark '{mark}'")),
+        ),
+        None => "Memory grew and has stopped growing: a warm-up that has ended.".to_owned(),
+    }];
     said.extend(figures.finding.parts().map(|parts| {
         let largest = parts.all.iter().max_by_key(|part| part.bytes);
         let most = largest.map_or(String::new(), |part| format!(" Most of it is {}.", subject(part.name)));
@@ -286,39 +325,78 @@ pub fn advice(figures: &Figures) -> Vec<String> {
     }
 }
 
-/// glibc's threshold for blocks that are mapped one by one, as long as it is not raised.
-const MAP_THRESHOLD: u64 = 128 << 10;
-
 fn retention_advice(figures: &Figures) -> Vec<String> {
-    let vitals = &figures.survey.vitals;
-    let at_end = |vital| vitals.at(vital, figures.end);
-    let mut advice = Vec::new();
+    let Figures { survey, finding, .. } = figures;
+    let at_end = |vital| survey.vitals.at(vital, figures.end);
+    let allocator = survey.fact("allocator").unwrap_or("");
+    let file = allocator.rsplit('/').next().unwrap_or("");
+    let known = ["jemalloc", "tcmalloc", "mimalloc"].into_iter().find(|name| file.contains(name));
     let free = at_end(Vital::AllocatorSystem).zip(at_end(Vital::AllocatorInUse));
-    let free = free.map(|(system, in_use)| {
+    let free = free.map_or(0, |(system, in_use)| {
         system.saturating_sub(in_use).saturating_sub(at_end(Vital::AllocatorReleased).unwrap_or(0))
     });
-    advice.extend(free.map(|free| {
-        format!("malloc_trim(0) from time to time returns up to {} to the system.", Bytes(free as f64))
-    }));
+    let mut advice = vec![format!(
+        "The proof, while it runs: analyzer ctl {} trim has the allocator return what it can of {} that are free.",
+        survey.fact("pid").unwrap_or("PID"),
+        Bytes(free as f64)
+    )];
+    if let Some(known) = known {
+        advice.push(returning(known).to_owned());
+        return advice;
+    }
+    advice.push("In the program: malloc_trim(0) from time to time, as after a burst or an epoch.".to_owned());
     advice.extend(at_end(Vital::Arenas).filter(|arenas| *arenas > 2).map(|arenas| {
-        let threads =
-            figures.finding.threads.map_or(String::new(), |(most, _)| format!(" for up to {most} threads"));
+        let threads = finding.threads.map_or(String::new(), |(most, _)| format!(" for up to {most} threads"));
         format!("MALLOC_ARENA_MAX=2 in the environment: there are {arenas} arenas{threads}.")
     }));
-    advice.extend(at_end(Vital::MapThreshold).filter(|threshold| *threshold > MAP_THRESHOLD).map(|threshold| {
-        format!(
-            "MALLOC_MMAP_THRESHOLD_=131072 in the environment: glibc has raised its threshold to {}, and keeps freed \
-             blocks up to that size.",
-            Bytes(threshold as f64)
-        )
-    }));
+    advice.extend(
+        threshold(figures).map(|why| format!("MALLOC_MMAP_THRESHOLD_=131072 in the environment: {why}.")),
+    );
     advice.push(
         "Another allocator: LD_PRELOAD=\"libtrace.so libjemalloc.so.2\" shows what it would hold.".to_owned(),
     );
-    if let Some((most, _)) = figures.finding.threads.filter(|(most, _)| *most > 16) {
-        advice.push(format!("Fewer threads: there were {most}, each with free memory of its own."));
+    if let Some((most, _)) = finding.threads.filter(|(most, _)| *most > 16) {
+        advice.push(format!(
+            "Fewer threads: there were {most}, and what each has freed waits for its own use."
+        ));
     }
     advice
+}
+
+/// How another allocator is told to return more.
+fn returning(allocator: &str) -> &'static str {
+    match allocator {
+        "jemalloc" => {
+            "MALLOC_CONF=background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0 in the environment: jemalloc then returns \
+             what has been free for a second."
+        }
+        "tcmalloc" => {
+            "TCMALLOC_RELEASE_RATE=10 in the environment, or MallocExtension::ReleaseFreeMemory() from time to time."
+        }
+        _ => "MIMALLOC_PURGE_DELAY=0 in the environment: mimalloc then returns what is free at once.",
+    }
+}
+
+/// Why glibc's threshold for blocks that are mapped one by one, and returned when they are freed, should be fixed: it is
+/// known to have been raised, or more is held than the small blocks of the peak.
+fn threshold(figures: &Figures) -> Option<String> {
+    if let Some(threshold) = figures.survey.vitals.at(Vital::MapThreshold, figures.end) {
+        let raised = format!(
+            "glibc has raised its threshold to {}, and keeps freed blocks up to that size",
+            Bytes(threshold as f64)
+        );
+        return (threshold > LARGE).then_some(raised);
+    }
+    let held = figures.finding.parts()?.get(Name::AllocatorHeld) as f64;
+    let (live, large) = figures.peak?;
+    (large > 0.25 * held && live - large < 0.75 * held).then(|| {
+        format!(
+            "{} of what was live at the peak were blocks of {} and more. glibc maps such blocks one by one and returns each \
+             when it is freed, until it raises the threshold by itself; set, it stays",
+            Bytes(large),
+            Bytes(LARGE as f64)
+        )
+    })
 }
 
 fn rate(slope: f64) -> String {

@@ -10,7 +10,8 @@
 //!
 //! Nobody waits for this thread, but for the end of the process, a little. Looks take no more than 0.1 % of a core, all
 //! sources together: the longer one takes, the later the next ([`pace`]). A source that takes 50 ms of CPU time is not
-//! looked at again, because other threads may have waited as long for a lock.
+//! looked at again, because other threads may have waited as long for a lock. Where `vitals` is set, every source is looked
+//! at that often.
 
 mod allocator;
 mod glibc;
@@ -22,6 +23,7 @@ pub mod process;
 mod share;
 
 pub use allocator::find as find_allocator;
+pub use pace::Pace;
 
 use crate::local::{Guard, local};
 use crate::phase::{self, Phase};
@@ -29,13 +31,12 @@ use crate::{clock, descriptors, futex, own_thread};
 use allocator::Allocator;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use groups::Groups;
-use pace::Pace;
 use prof::Nanos;
 use prof::record::Vital;
 use std::ffi::c_void;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 
 /// One arena of the C library's allocator.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -78,12 +79,30 @@ static RUNNING: AtomicU32 = AtomicU32::new(0);
 /// Whether a look out of turn is asked for.
 static ASKED: AtomicU32 = AtomicU32::new(0);
 
+/// Nanoseconds between looks, where they were set; else 0.
+static SET: AtomicU64 = AtomicU64::new(0);
+
 /// Counts the looks out of turn.
 static ANSWERED: AtomicU32 = AtomicU32::new(0);
 
 fn channel() -> Option<&'static Channel> {
     // SAFETY: null, or from a box that is never freed.
     unsafe { CHANNEL.load(Acquire).as_ref() }
+}
+
+/// Sets the time between looks, for this process and what is forked from it.
+pub fn set_time(apart: Option<Nanos>) {
+    SET.store(apart.map_or(0, |apart| apart.0), Relaxed);
+}
+
+/// What was set.
+fn set_apart() -> Option<Nanos> {
+    Some(Nanos(SET.load(Relaxed))).filter(|apart| apart.0 > 0)
+}
+
+/// Looks that are `shortest` apart and take one part in `share` of the time, or as far apart as was set.
+pub fn paced(shortest: Nanos, share: u64) -> Pace {
+    set_apart().map_or(Pace::new(shortest, share), |apart| Pace::new(apart, 0))
 }
 
 /// Starts the thread; in a forked child, which has none any more, again. Signals are to be held back.
@@ -175,10 +194,10 @@ fn look_on() {
     let groups = Groups::of(Path::new("/proc/self"), Path::new("/"));
     let mut allocator = Allocator::get();
     let mut sources: [(Pace, Source); 4] = [
-        (Pace::new(SECOND, 2_000), &mut |reading| allocator.read(reading)),
-        (Pace::new(SECOND, 10_000), &mut |reading| reading.values = groups.read()),
-        (Pace::new(RARELY, 10_000), &mut |reading| reading.values = share::read(Path::new("/proc/self"))),
-        (Pace::new(RARELY, 10_000), &mut |reading| reading.values = own::read(Path::new("/proc/self"))),
+        (paced(SECOND, 2_000), &mut |reading| allocator.read(reading)),
+        (paced(SECOND, 10_000), &mut |reading| reading.values = groups.read()),
+        (paced(RARELY, 10_000), &mut |reading| reading.values = share::read(Path::new("/proc/self"))),
+        (paced(RARELY, 10_000), &mut |reading| reading.values = own::read(Path::new("/proc/self"))),
     ];
     let mut is_asked = false;
     loop {

@@ -274,6 +274,7 @@ impl Writer {
         if self.settings.interval == Interval::Auto {
             self.economy.get_or_insert_with(Economy::new).look();
         }
+        self.look_first();
         let mut next = clock::now().0 + self.settings.settle.0;
         let mut look = clock::now().0 + Nanos::SECOND.0;
         loop {
@@ -316,6 +317,13 @@ impl Writer {
                 _ => {}
             }
         }
+    }
+
+    /// What the process is before the program begins: what it takes in its first second is growth.
+    fn look_first(&mut self) {
+        let mut records = RecordWriter::new(clock::now());
+        self.vitals.push(&mut records, false, &self.mappings, &self.held);
+        self.output.block(BlockKind::Records, records.time(), records.payload());
     }
 
     /// Takes what the threads have; with `current` also from buffers that are still being filled.

@@ -2,7 +2,7 @@
 
 use super::held::Held;
 use super::mappings::Mappings;
-use crate::vitals::{self, Arena, Reading, process};
+use crate::vitals::{self, Arena, Pace, Reading, process};
 use crate::{clock, own_thread};
 use prof::record::Vital;
 use prof::{Nanos, Record, RecordWriter};
@@ -20,8 +20,8 @@ const SHARE: u64 = 10_000;
 pub struct Vitals {
     values: FxHashMap<Vital, u64>,
     arenas: FxHashMap<u32, Arena>,
-    /// When the process is to be looked at next.
-    next: Nanos,
+    /// When the process is to be looked at.
+    pace: Option<Pace>,
 }
 
 impl Vitals {
@@ -32,11 +32,10 @@ impl Vitals {
         }
         let mut values = vec![(Vital::Mapped, mappings.bytes()), (Vital::ThreadStacks, held.stack_bytes())];
         let time = clock::now();
-        if is_end || time >= self.next {
-            let cpu = || clock::cpu(libc::CLOCK_THREAD_CPUTIME_ID).0;
-            let before = cpu();
-            values.extend(process::read(Path::new("/proc/self"), own_thread::running()));
-            self.next = Nanos(time.0 + SHORTEST.0.max((cpu() - before) * SHARE));
+        let pace = self.pace.get_or_insert_with(|| vitals::paced(SHORTEST, SHARE));
+        if is_end || pace.is_due(time) {
+            let own = own_thread::running();
+            pace.measure(|| values.extend(process::read(Path::new("/proc/self"), own)));
         }
         self.write(records, Reading { time, values, arenas: Vec::new() });
     }

@@ -27,5 +27,6 @@ mod stacks;
 mod storage;
 mod symbols;
 mod threads;
+mod verdicts;
 mod vitals;
 mod young;

@@ -1,0 +1,369 @@
+//! A process of each class of verdict, of which the truth is known: `analyzer report` says what it is, where, and how much.
+//!
+//! Where every allocation is recorded, bytes of stacks are exact. Estimates are allowed 2.6 times the half of their 95 %
+//! interval that lies on the truth's side: five standard deviations, so that no run in a million fails by chance. Of memory
+//! in RAM the kernel counts pages, and the allocator and the C library need some of it for themselves: its parts are allowed
+//! a twentieth. The tracer's own memory, which is some megabytes here and measured, is left out of account.
+
+use crate::controlled::{ctl, done, wait_until};
+use crate::harness::{Outcome, Traced, analyzer, analyzer_command, compiled, machine, tracer};
+use prof::record::Vital;
+use prof::{BlockKind, Reader, Record};
+use serde_json::Value;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+const EVERY: &str = "interval=every,lossless=on";
+const AUTO: &str = "interval=auto";
+
+/// Runs last some seconds: their memory is looked at more often than by itself.
+const FINE: &str = "settle=50ms,vitals=100ms";
+
+/// What is reported of a run.
+struct Known {
+    is_exact: bool,
+    run: Traced,
+    json: Value,
+    /// Its words, wherever lines are broken.
+    text: String,
+}
+
+/// Runs a behaviour in both modes at once, and has what is reported of each looked at.
+fn known(behaviour: &str, look: impl Fn(&Known) + Sync) {
+    known_with(behaviour, |_, _| {}, look);
+}
+
+/// The same; `act` is given the process and its file when it waits.
+fn known_with(behaviour: &str, act: impl Fn(u32, &Path) + Sync, look: impl Fn(&Known) + Sync) {
+    if machine().is_emulated() {
+        return eprintln!(
+            "skipped: in an emulator, memory is the emulator's, and looking at it takes too long"
+        );
+    }
+    std::thread::scope(|scope| {
+        for settings in [EVERY, AUTO] {
+            let (act, look) = (&act, &look);
+            scope.spawn(move || {
+                let run = run(&mut command(behaviour), settings, act);
+                look(&Known::of(run, settings));
+            });
+        }
+    });
+}
+
+fn command(behaviour: &str) -> Command {
+    let mut command = machine().command(&compiled("verdicts.c", "verdicts", &[]), &[tracer()]);
+    command.arg(behaviour);
+    command
+}
+
+/// One run, which has to end well.
+fn run(command: &mut Command, settings: &str, act: impl Fn(u32, &Path)) -> Traced {
+    let directory = tempfile::tempdir().unwrap();
+    let profile = directory.path().join("run.prof");
+    command.current_dir(directory.path()).env("LIBTRACE", format!("out=run.prof,{settings},{FINE}"));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let (mut input, mut stdout) = (child.stdin.take().unwrap(), String::new());
+    for line in BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap) {
+        if line == "waiting" {
+            act(child.id(), &profile);
+            input.write_all(b"\n").unwrap();
+        } else {
+            stdout += &(line + "\n");
+        }
+    }
+    let status = child.wait().unwrap();
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert!(status.success() && stderr.is_empty(), "{status}: {stderr}");
+    Traced::of(Outcome { stdout, stderr, status }, profile, directory)
+}
+
+fn as_integer(value: &Value) -> i64 {
+    value.as_i64().unwrap_or_else(|| panic!("{value} is no integer"))
+}
+
+fn as_number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+/// The stack that goes through a function.
+fn of_function<'a>(stacks: &'a Value, name: &str) -> &'a Value {
+    let is_it = |stack: &&Value| {
+        stack["frames"].as_array().expect("frames").iter().any(|frame| frame["name"] == name)
+    };
+    let found = stacks.as_array().expect("stacks").iter().find(is_it);
+    found.unwrap_or_else(|| panic!("no stack of {name} in {stacks:#}"))
+}
+
+/// Within a share of what it should be.
+#[track_caller]
+fn is_near(what: &str, value: f64, truth: f64, share: f64) {
+    assert!(
+        (value - truth).abs() <= truth * share,
+        "{what}: {value}, which should be {truth} within {share}"
+    );
+}
+
+/// Whether the truth lies in an interval of 5 standard deviations around an estimate.
+#[track_caller]
+fn is_within(what: &str, value: &Value, interval: &Value, truth: f64) {
+    let (value, low, high) = (as_number(value), as_number(&interval[0]), as_number(&interval[1]));
+    let holds = (value - 2.6 * (value - low)..=value + 2.6 * (high - value)).contains(&truth);
+    assert!(holds, "{what}: {value} ({low} to {high}), which should be {truth}");
+}
+
+impl Known {
+    fn of(run: Traced, settings: &str) -> Known {
+        let file = run.profile.to_str().unwrap();
+        let json = analyzer(&["report", file, "--json"]);
+        let report = done(analyzer_command().args(["report", file]).output().unwrap());
+        let text = report.split_whitespace().collect::<Vec<_>>().join(" ");
+        let known = Known { is_exact: settings == EVERY, run, json, text };
+        let parts = known.json["parts"].as_object().expect("parts");
+        let sum: i64 = parts.values().filter_map(Value::as_i64).sum();
+        assert_eq!(known.json["growth_bytes"], sum, "the parts add up");
+        known
+    }
+
+    /// Its class, in the words that the report opens with, and in what it says further.
+    #[track_caller]
+    fn is(&self, class: &str, says: &[&str]) {
+        let verdict = &self.json["verdict"];
+        assert_eq!(verdict["class"], class, "{:#}\n{}", self.json["parts"], self.text);
+        assert!(self.text.starts_with(&format!("VERDICT {class} ")), "{}", self.text);
+        for words in says {
+            assert!(self.text.contains(words), "no {words:?} in {}", self.text);
+        }
+    }
+
+    #[track_caller]
+    fn does_not_say(&self, words: &str) {
+        assert!(!self.text.contains(words), "{words:?} in {}", self.text);
+    }
+
+    /// What the program says of a function: bytes and blocks, or what it has said there.
+    fn truth(&self, kind: &str, function: &str) -> (i64, i64) {
+        self.run.truth(kind)[function]
+    }
+
+    /// What a stack of the growth is, of which the bytes and blocks are checked.
+    #[track_caller]
+    fn grown(&self, function: &str, shape: &str) -> &Value {
+        let stack = of_function(&self.json["growth"], function);
+        let (bytes, blocks) = self.truth("live", function);
+        if self.is_exact {
+            assert_eq!((&stack["retained_bytes"], &stack["retained_count"]), (&bytes.into(), &blocks.into()));
+        } else {
+            is_within("retained bytes", &stack["retained_bytes"], &stack["ci95"], bytes as f64);
+        }
+        assert_eq!(stack["shape"], shape, "{stack:#}");
+        stack
+    }
+
+    fn part(&self, name: &str) -> i64 {
+        as_integer(&self.json["parts"][name])
+    }
+
+    /// The named parts are nearly all that the process grew by.
+    #[track_caller]
+    fn is_mostly(&self, parts: &[&str]) {
+        let bytes: i64 = parts.iter().map(|name| self.part(name)).sum();
+        let all = as_integer(&self.json["growth_bytes"]) - self.part("tracer");
+        is_near(&format!("{parts:?} of {:#}", self.json["parts"]), bytes as f64, all as f64, 0.05);
+    }
+
+    /// The first of the stacks that hold something, with its bytes and number.
+    #[track_caller]
+    fn is_held(&self, holders: &Value, function: &str, (bytes, count): (i64, i64)) {
+        let first = &holders[0];
+        let held = (&first["frames"][0]["name"], &first["bytes"], &first["now_count"]);
+        assert_eq!(held, (&function.into(), &bytes.into(), &count.into()), "{holders:#}");
+    }
+}
+
+#[test]
+fn a_leak() {
+    known("leak", |known| {
+        known.is("live-growth", &["has not stopped: a leak", "Most comes from leak < live_leak < main"]);
+        let stack = known.grown("leak", "steady");
+        // The first block to the last.
+        let (first, last) = known.truth("ticks", "leak");
+        let slope = known.truth("live", "leak").0 as f64 / (0.05 * (last - first) as f64);
+        match known.is_exact {
+            true => is_near("slope", as_number(&stack["slope_bytes_per_s"]), slope, 0.05),
+            false => is_within("slope", &stack["slope_bytes_per_s"], &stack["slope_ci95"], slope),
+        }
+        known.is_mostly(&["live", "allocator_overhead"]);
+    });
+}
+
+#[test]
+fn arenas_of_64_threads() {
+    known("arenas", |known| {
+        let pid = format!("analyzer ctl {} trim", pid(known));
+        let words = ["Not a leak", &pid, "MALLOC_ARENA_MAX=2", "libjemalloc", "Fewer threads: there were 65"];
+        known.is("allocator-retention", &words);
+        known.does_not_say("MALLOC_MMAP_THRESHOLD_");
+        let (bytes, _) = known.truth("peak", "work");
+        let peak = &known.json["peak_stacks"][0];
+        assert_eq!(peak["frames"][0]["name"], "work", "{peak:#}");
+        // At 512 KiB, the first interval, and at a larger one after the first thousand blocks, it is some hundred samples.
+        let share = if known.is_exact { 0.0 } else { 0.6 };
+        is_near("live at the peak", as_number(&peak["live_bytes"]), bytes as f64, share);
+        is_near("held", known.part("allocator_held") as f64, bytes as f64, 0.1);
+        known.is_mostly(&["allocator_held", "thread_stacks", "allocator_overhead"]);
+        let creators = &known.json["threads"]["created_by"];
+        assert_eq!(
+            (&creators[0]["frames"][0]["name"], &creators[0]["now_count"]),
+            (&"create_servers".into(), &64.into())
+        );
+    });
+}
+
+fn pid(known: &Known) -> String {
+    let info = analyzer(&["info", known.run.profile.to_str().unwrap(), "--json"]);
+    info["facts"]["pid"].as_str().expect("a process id").to_owned()
+}
+
+#[test]
+fn a_raised_threshold() {
+    known("threshold", |known| {
+        known.is(
+            "allocator-retention",
+            &["Not a leak", "MALLOC_MMAP_THRESHOLD_=131072", "64.0 MiB of what was live"],
+        );
+        known.does_not_say("MALLOC_ARENA_MAX");
+        known.does_not_say("Fewer threads");
+        let (bytes, _) = known.truth("peak", "batch");
+        let peak = &known.json["peak_stacks"][0];
+        // Blocks of 8 MiB are all recorded.
+        assert_eq!((&peak["frames"][0]["name"], &peak["live_bytes"]), (&"batch".into(), &bytes.into()));
+        is_near("held", known.part("allocator_held") as f64, bytes as f64, 0.05);
+        known.is_mostly(&["allocator_held"]);
+    });
+}
+
+#[test]
+fn threads_and_their_stacks() {
+    known("threads", |known| {
+        known
+            .is("thread-growth", &["Most threads are created by create_worker < threads < main: 64 of them"]);
+        known.is_held(
+            &known.json["threads"]["created_by"],
+            "create_worker",
+            known.truth("thread", "create_worker"),
+        );
+        assert_eq!(known.json["threads"]["peak"], 65);
+        is_near("stacks", known.part("thread_stacks") as f64, 32.0 * 1048576.0, 0.05);
+        known.is_mostly(&["thread_stacks"]);
+    });
+}
+
+#[test]
+fn mapped_memory() {
+    known("mappings", |known| {
+        known.is("mapped-growth", &["Most is mapped by map_more < mappings < main: 40.0 MiB in 80 mappings"]);
+        let truth = known.truth("mapping", "map_more");
+        known.is_held(&known.json["mapped_by"], "map_more", truth);
+        is_near("mapped", known.part("mapped") as f64, truth.0 as f64, 0.05);
+        known.is_mostly(&["mapped"]);
+    });
+}
+
+#[test]
+fn a_warm_up_that_has_ended() {
+    known("warm-up", |known| {
+        known.is("warm-up", &["has stopped growing: a warm-up that has ended", "Most of it is live heap"]);
+        known.grown("fill", "warm-up");
+        known.is_mostly(&["live", "allocator_overhead"]);
+    });
+}
+
+#[test]
+fn a_sawtooth() {
+    known("sawtooth", |known| {
+        known.is("none", &["Nothing grows that counts: the live heap goes up and down by"]);
+        let stack = known.grown("buffer", "sawtooth");
+        let (first, second) = known.truth("ticks", "buffer");
+        // Both are read off at instants some 20 ms apart; an estimate at 512 KiB and more from some ten samples.
+        let (of_period, of_height) = if known.is_exact { (0.05, 0.1) } else { (0.1, 0.6) };
+        is_near("period", as_number(&stack["period_s"]), 0.05 * (second - first) as f64, of_period);
+        let (height, _) = known.truth("peak", "buffer");
+        is_near("amplitude", as_number(&stack["amplitude_bytes"]), height as f64, of_height);
+    });
+}
+
+#[test]
+fn a_step_at_a_mark() {
+    let mark = |pid: u32, _: &Path| {
+        done(ctl(&pid.to_string(), &["mark", "second model"]));
+    };
+    known_with("step", mark, |known| {
+        known.is(
+            "warm-up",
+            &["grew at one moment, by 32.", "at the mark 'second model'", "a step, and no leak"],
+        );
+        let stack = known.grown("load", "step");
+        // A block of 32 MiB is recorded at any interval.
+        assert_eq!(stack["retained_bytes"], known.truth("live", "load").0);
+        assert_eq!(stack["step_mark"], "second model");
+        known.is_mostly(&["live", "allocator_overhead"]);
+    });
+}
+
+#[test]
+fn inherited_pages_that_become_its_own() {
+    let child = |directory: &Path| std::fs::read_to_string(directory.join("pid.child")).expect("a child");
+    // The first look at what is its own comes before it writes to any of it.
+    let wait = |_: u32, profile: &Path| {
+        let directory = profile.parent().unwrap();
+        let file = directory.join(format!("run.{}.prof", child(directory)));
+        wait_until("what is the child's own is known", || states(&file, Vital::Uss));
+    };
+    known_with("copy-on-write", wait, |parent| {
+        let directory = parent.run.profile.parent().unwrap();
+        let settings = if parent.is_exact { EVERY } else { AUTO };
+        let known = Known::of(parent.run.file(&child(directory), "child"), settings);
+        let words =
+            ["Not growth of the heap", "pages that this process inherited", "copy-on-write", "gc.freeze"];
+        known.is("copy-on-write", &words);
+        let (bytes, blocks) = known.truth("live", "prepare");
+        // With the allocator's header of each.
+        let pages = (bytes + 16 * blocks) as f64;
+        is_near("copied", known.part("copy_on_write") as f64, pages, 0.05);
+        known.is_mostly(&["copy_on_write"]);
+        assert!(as_integer(&known.json["rss_growth_bytes"]).abs() < 1 << 20, "{:#}", known.json["parts"]);
+        // What the parent has taken, it took while it began.
+        parent.is("warm-up", &[]);
+        parent.is_mostly(&["live", "allocator_overhead"]);
+    });
+}
+
+/// Whether a file that is being written says something of a vital.
+fn states(file: &Path, vital: Vital) -> bool {
+    let Some(mut reader) = File::open(file).ok().and_then(|file| Reader::new(BufReader::new(file)).ok())
+    else {
+        return false;
+    };
+    while let Ok(Some(block)) = reader.next_block() {
+        let records = (block.kind == BlockKind::Records).then(|| block.records());
+        let states = |record| matches!(record, Ok(Record::Vitals { values, .. }) if values.iter().any(|of| of.0 == vital));
+        if records.into_iter().flatten().any(states) {
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn nothing() {
+    known("nothing", |known| {
+        known.is("none", &["Nothing grows that counts."]);
+        let others = as_integer(&known.json["growth_bytes"]) - known.part("tracer");
+        assert!(others < 1 << 20, "{:#}", known.json["parts"]);
+    });
+}
