@@ -169,7 +169,7 @@ fn resume_now() -> bool {
         buffer::create();
         without_signals(|| {
             watch::resume()?;
-            vitals::start()?;
+            vitals::resume()?;
             writer::resume(fork)
         })
     });

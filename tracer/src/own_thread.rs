@@ -1,7 +1,7 @@
 //! Threads of the library's own: the writer, the watcher of the module map, the one that reads vitals, and that of the
 //! control socket.
 
-use crate::{clock, control, descriptors, loader, say, vitals, watch};
+use crate::{clock, control, descriptors, loader, say, vitals, watch, writer};
 use prof::Nanos;
 use std::ffi::{CStr, c_void};
 use std::io;
@@ -34,9 +34,9 @@ pub fn forked() {
     THREADS.iter().for_each(|place| place.store(0, Relaxed));
 }
 
-/// How many run, for one of them to ask: the writer always does.
+/// How many run.
 pub fn running() -> u32 {
-    1 + watch::threads() + vitals::threads() + control::threads()
+    writer::threads() + watch::threads() + vitals::threads() + control::threads()
 }
 
 /// The CPU time of those that have begun and not ended.

@@ -134,6 +134,9 @@ fn class_of_parts(parts: &Parts, of_heap: Class, grows: bool, least: f64, growin
     }
     let heap = parts.get(Name::Live) + parts.get(Name::AllocatorOverhead);
     let mapped = parts.get(Name::Mapped) + parts.get(Name::FileShm);
+    // What went without having been in RAM is unexplained growth on paper alone.
+    let gone: i64 =
+        parts.all.iter().filter(|part| part.name != Name::Unexplained).map(|part| part.bytes.min(0)).sum();
     let stopped = |class| if grows { class } else { Class::WarmUp };
     let candidates = [
         (heap, of_heap),
@@ -142,7 +145,7 @@ fn class_of_parts(parts: &Parts, of_heap: Class, grows: bool, least: f64, growin
         (mapped, stopped(Class::MappedGrowth)),
         (parts.get(Name::CopyOnWrite), Class::CopyOnWrite),
         (parts.get(Name::Tracer), Class::None),
-        (parts.get(Name::Unexplained), stopped(Class::None)),
+        (parts.get(Name::Unexplained) + gone, stopped(Class::None)),
     ];
     // The first of equals.
     let largest = candidates.into_iter().rev().max_by_key(|(bytes, _)| *bytes);

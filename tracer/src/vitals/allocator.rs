@@ -1,5 +1,5 @@
 //! What the allocator in use says of itself. Its functions are looked up where tracing begins; all of them may take its
-//! locks, and are called on the thread of vitals only.
+//! locks, and are called on the thread of vitals only, and once by the constructor.
 
 use super::{Reading, glibc};
 use crate::entry;

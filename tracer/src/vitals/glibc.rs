@@ -54,7 +54,8 @@ unsafe extern "C" fn write(cookie: *mut c_void, text: *const c_char, len: usize)
     len as isize
 }
 
-/// Asks the allocator; for the one thread that does so. May wait for the program's locks.
+/// Asks the allocator; for the one thread that does so, and the constructor before there is one. May wait for the program's
+/// locks.
 pub fn read(reading: &mut Reading) {
     let stream = STREAM.load(Acquire);
     if stream.is_null() {

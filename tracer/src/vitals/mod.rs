@@ -105,13 +105,36 @@ pub fn paced(shortest: Nanos, share: u64) -> Pace {
     set_apart().map_or(Pace::new(shortest, share), |apart| Pace::new(apart, 0))
 }
 
-/// Starts the thread; in a forked child, which has none any more, again. Signals are to be held back.
+/// For the constructor: looks at the allocator before the program begins, and starts the thread. Signals are to be held
+/// back.
 ///
 /// # Errors
 /// Where the thread cannot be created.
 pub fn start() -> io::Result<()> {
-    // A parent's channel may be in the middle of a change.
+    open();
+    let mut reading = Reading { time: clock::now(), ..Reading::default() };
+    Allocator::get().read(&mut reading);
+    if let Some((sender, _)) = channel() {
+        let _ = sender.try_send(reading);
+    }
+    launch()
+}
+
+/// Starts the thread of a forked child, which has none any more. Signals are to be held back.
+///
+/// # Errors
+/// Where the thread cannot be created.
+pub fn resume() -> io::Result<()> {
+    open();
+    launch()
+}
+
+/// A parent's channel may be in the middle of a change.
+fn open() {
     CHANNEL.store(Box::into_raw(Box::new(bounded(MOST_READINGS))), Release);
+}
+
+fn launch() -> io::Result<()> {
     ASKED.store(0, Relaxed);
     RUNNING.store(1, Release);
     // SAFETY: `run` does not use its argument.

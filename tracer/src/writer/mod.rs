@@ -88,6 +88,7 @@ pub fn start(output: Output, settings: Settings) -> io::Result<()> {
     let path = writer.output.beside(writer.output.path());
     writer.listen(path, Nanos(0));
     writer.begin_file();
+    writer.look_first();
     let started = writer.output.flush().and_then(|()| {
         progress::advanced(writer.output.size(), Nanos(0));
         WRITER.store(Box::into_raw(writer), Release);
@@ -132,6 +133,11 @@ fn launch() -> io::Result<()> {
         STATE.store(0, Release);
     }
     created
+}
+
+/// How many threads this module has now.
+pub fn threads() -> u32 {
+    u32::from(STATE.load(Acquire) != 0)
 }
 
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
@@ -270,11 +276,11 @@ impl Writer {
         let Some(exchange) = buffer::exchange() else { return Ok(()) };
         if let Some(fork) = self.fork.take() {
             self.inherit(fork)?;
+            self.look_first();
         }
         if self.settings.interval == Interval::Auto {
             self.economy.get_or_insert_with(Economy::new).look();
         }
-        self.look_first();
         let mut next = clock::now().0 + self.settings.settle.0;
         let mut look = clock::now().0 + Nanos::SECOND.0;
         loop {
@@ -319,7 +325,7 @@ impl Writer {
         }
     }
 
-    /// What the process is before the program begins: what it takes in its first second is growth.
+    /// What the process has before the program, or what a forked child does, begins: all that comes after is growth.
     fn look_first(&mut self) {
         let mut records = RecordWriter::new(clock::now());
         self.vitals.push(&mut records, false, &self.mappings, &self.held);

@@ -5,13 +5,14 @@
 //! in RAM the kernel counts pages, and the allocator and the C library need some of it for themselves: its parts are allowed
 //! a twentieth. The tracer's own memory, which is some megabytes here and measured, is left out of account.
 
-use crate::controlled::{ctl, done, wait_until};
+use crate::controlled::{LIMIT, ctl, done, wait_until};
+use crate::hang;
 use crate::harness::{Outcome, Traced, analyzer, analyzer_command, compiled, machine, tracer};
 use prof::record::Vital;
 use prof::{BlockKind, Reader, Record};
 use serde_json::Value;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs::{self, File};
+use std::io::{BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -30,13 +31,16 @@ struct Known {
     text: String,
 }
 
+/// What is done while a program waits: with its process id, and its file.
+type Act = dyn Fn(u32, &Path) + Sync;
+
 /// Runs a behaviour in both modes at once, and has what is reported of each looked at.
 fn known(behaviour: &str, look: impl Fn(&Known) + Sync) {
-    known_with(behaviour, |_, _| {}, look);
+    known_with(behaviour, None, look);
 }
 
 /// The same; `act` is given the process and its file when it waits.
-fn known_with(behaviour: &str, act: impl Fn(u32, &Path) + Sync, look: impl Fn(&Known) + Sync) {
+fn known_with(behaviour: &str, act: Option<&Act>, look: impl Fn(&Known) + Sync) {
     if machine().is_emulated() {
         return eprintln!(
             "skipped: in an emulator, memory is the emulator's, and looking at it takes too long"
@@ -44,7 +48,7 @@ fn known_with(behaviour: &str, act: impl Fn(u32, &Path) + Sync, look: impl Fn(&K
     }
     std::thread::scope(|scope| {
         for settings in [EVERY, AUTO] {
-            let (act, look) = (&act, &look);
+            let look = &look;
             scope.spawn(move || {
                 let run = run(&mut command(behaviour), settings, act);
                 look(&Known::of(run, settings));
@@ -60,26 +64,23 @@ fn command(behaviour: &str) -> Command {
 }
 
 /// One run, which has to end well.
-fn run(command: &mut Command, settings: &str, act: impl Fn(u32, &Path)) -> Traced {
+fn run(command: &mut Command, settings: &str, act: Option<&Act>) -> Traced {
     let directory = tempfile::tempdir().unwrap();
     let profile = directory.path().join("run.prof");
     command.current_dir(directory.path()).env("LIBTRACE", format!("out=run.prof,{settings},{FINE}"));
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let (mut input, mut stdout) = (child.stdin.take().unwrap(), String::new());
-    for line in BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap) {
-        if line == "waiting" {
-            act(child.id(), &profile);
-            input.write_all(b"\n").unwrap();
-        } else {
-            stdout += &(line + "\n");
-        }
+    let (stdout, stderr) = (directory.path().join("stdout"), directory.path().join("stderr"));
+    let read = |path| fs::read_to_string(path).unwrap();
+    command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    if let Some(act) = act {
+        wait_until("the program waits", || read(&stdout).contains("waiting\n"));
+        act(child.id(), &profile);
+        child.stdin.take().unwrap().write_all(b"\n").unwrap();
     }
-    let status = child.wait().unwrap();
-    let mut stderr = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-    assert!(status.success() && stderr.is_empty(), "{status}: {stderr}");
-    Traced::of(Outcome { stdout, stderr, status }, profile, directory)
+    let status = hang::wait(child, LIMIT, &stdout);
+    let outcome = Outcome { stdout: read(&stdout), stderr: read(&stderr), status };
+    assert!(status.success() && outcome.stderr.is_empty(), "{status}: {}", outcome.stderr);
+    Traced::of(outcome, profile, directory)
 }
 
 fn as_integer(value: &Value) -> i64 {
@@ -302,7 +303,7 @@ fn a_step_at_a_mark() {
     let mark = |pid: u32, _: &Path| {
         done(ctl(&pid.to_string(), &["mark", "second model"]));
     };
-    known_with("step", mark, |known| {
+    known_with("step", Some(&mark), |known| {
         known.is(
             "warm-up",
             &["grew at one moment, by 32.", "at the mark 'second model'", "a step, and no leak"],
@@ -317,14 +318,14 @@ fn a_step_at_a_mark() {
 
 #[test]
 fn inherited_pages_that_become_its_own() {
-    let child = |directory: &Path| std::fs::read_to_string(directory.join("pid.child")).expect("a child");
+    let child = |directory: &Path| fs::read_to_string(directory.join("pid.child")).expect("a child");
     // The first look at what is its own comes before it writes to any of it.
-    let wait = |_: u32, profile: &Path| {
+    let wait = move |_: u32, profile: &Path| {
         let directory = profile.parent().unwrap();
         let file = directory.join(format!("run.{}.prof", child(directory)));
         wait_until("what is the child's own is known", || states(&file, Vital::Uss));
     };
-    known_with("copy-on-write", wait, |parent| {
+    known_with("copy-on-write", Some(&wait), |parent| {
         let directory = parent.run.profile.parent().unwrap();
         let settings = if parent.is_exact { EVERY } else { AUTO };
         let known = Known::of(parent.run.file(&child(directory), "child"), settings);
