@@ -13,7 +13,7 @@ use prof::{BlockKind, Reader, Record};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const EVERY: &str = "interval=every,lossless=on";
@@ -367,4 +367,70 @@ fn nothing() {
         let others = as_integer(&known.json["growth_bytes"]) - known.part("tracer");
         assert!(others < 1 << 20, "{:#}", known.json["parts"]);
     });
+}
+
+/// A control group for memory with a limit, gone with its last process.
+struct Group(PathBuf);
+
+impl Group {
+    /// Of version 2 or 1, where this process may make one.
+    fn new(limit: u64) -> Result<Group, String> {
+        let name = format!("libtrace-test-{}", std::process::id());
+        let hierarchies =
+            [("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")];
+        let mut why = "no hierarchy for memory".to_owned();
+        for (top, file) in hierarchies {
+            let group = Group(Path::new(top).join(&name));
+            // What is mounted there need not be a hierarchy.
+            let made = fs::metadata(Path::new(top).join("cgroup.procs"))
+                .and_then(|_| fs::create_dir(&group.0))
+                .and_then(|()| fs::write(group.0.join(file), limit.to_string()));
+            match made {
+                Ok(()) => return Ok(group),
+                Err(error) => why = format!("{}: {error}", group.0.display()),
+            }
+        }
+        Err(why)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn the_limit_of_a_control_group() {
+    const LIMIT: u64 = 512 << 20;
+    if machine().is_emulated() {
+        return eprintln!("skipped: in an emulator, memory is the emulator's");
+    }
+    let group = match Group::new(LIMIT) {
+        Ok(group) => group,
+        Err(why) => return eprintln!("skipped: no control group can be made: {why}"),
+    };
+    let traced = command("leak");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\""]).arg(&group.0).arg("env");
+    let variables = traced.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    for (name, value) in variables {
+        let mut setting = name.to_os_string();
+        setting.push("=");
+        setting.push(value);
+        shell.arg(setting);
+    }
+    shell.arg(traced.get_program()).args(traced.get_args());
+    let known = Known::of(run(&mut shell, EVERY, None), EVERY);
+    let said = &known.json["cgroup"];
+    assert_eq!(said["limit_bytes"], LIMIT);
+    known.is("live-growth", &["The control group's limit is 512 MiB", "at this rate it will be reached in"]);
+    let used = as_number(&said["used_bytes"]);
+    // Beside the process's memory the kernel's own for it is charged.
+    assert!((60e6..200e6).contains(&used), "{used}");
+    let slope = as_number(&known.json["verdict"]["rss_slope_bytes_per_s"]);
+    let left = (LIMIT as f64 - used) / slope;
+    is_near("seconds left", as_number(&said["reached_in_s"]), left, 0.001);
+    let (first, last) = known.truth("ticks", "leak");
+    is_near("slope of memory", slope, known.truth("live", "leak").0 as f64 / (0.05 * (last - first) as f64), 0.1);
 }
