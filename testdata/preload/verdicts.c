@@ -229,17 +229,17 @@ static void warm_up(void) {
   say("ticks", "fill", 1, 20);
 }
 
-// 16 ticks of 20 add a mebibyte each; then it is all there for two, and nothing for two. The last tooth ends half-way.
+// 16 ticks of 24 add four mebibytes each; then it is all there for four, and nothing for four. The last tooth ends half-way.
 COUNTS(buffer);
 SITE void *buffer(size_t size) { count_allocated(&at_buffer, size); return keep(malloc(size)); }
 
 static void sawtooth(void) {
-  enum { PERIOD = 20, RISE = 16, BLOCKS = 128, SIZE = 8 * KIB };
+  enum { PERIOD = 24, RISE = 16, FALL = 20, BLOCKS = 512, SIZE = 8 * KIB };
   static struct blocks buffers;
   for (int tick = 1; tick <= 5 * PERIOD + 10; tick++) {
     until(tick);
     int phase = tick % PERIOD;
-    if (phase == 18) {
+    if (phase == FALL) {
       for (size_t i = 0; i < buffers.count; i++) {
         free(buffers.all[i]);
         count_freed(&at_buffer, SIZE);
@@ -260,10 +260,10 @@ COUNTS(load);
 SITE void *load(size_t size) { count_allocated(&at_load, size); return keep(malloc(size)); }
 
 static void step(void) {
-  serve_until(1, 50);
+  serve_until(1, 70);
   wait_for_a_line();
   touched(load(32 * MIB), 32 * MIB);
-  serve_until(1, 50);
+  serve_until(1, 70);
   print_site(&at_load);
 }
 

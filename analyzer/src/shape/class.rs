@@ -92,7 +92,7 @@ pub fn classify(series: &Series, lasting: &Lasting, from: usize, sampling: Sampl
     if let Some(step) = step(level).filter(|_| stays && rise > 0.0) {
         return of(step);
     }
-    if let Some(saw) = Saw::find(level) {
+    if let Some(saw) = Saw::find(level, &series.variances) {
         return of(if saw.floor_rises && stays { Kind::Steady } else { saw.kind });
     }
     if stays && fit.rises() && fit.slope * duration > 0.02 * (rise.max(new.value)) {
@@ -138,14 +138,19 @@ fn place(level: &Level, from: usize, to: usize, height: f64) -> Kind {
     Kind::Step { at: (time(steepest) + time(steepest + 1)) / 2.0, height }
 }
 
+/// Samples that come and go rise and fall by some standard deviations of their sum all the time: what does no more is no
+/// sawtooth. One that falls to zero has 16 samples at its peaks then.
+const SAW_OVER_NOISE: f64 = 4.0;
+
 struct Saw {
     kind: Kind,
     floor_rises: bool,
 }
 
 impl Saw {
-    /// Rises and falls of at least a third of the level's range, at distances that are alike.
-    fn find(level: &Level) -> Option<Saw> {
+    /// Rises and falls of at least a third of the level's range, at distances that are alike; `variances` is what sampling
+    /// leaves uncertain at each instant.
+    fn find(level: &Level, variances: &[f64]) -> Option<Saw> {
         let (peaks, troughs) = turns(level);
         // What the level does before its first fall and after its last one is not a whole cycle.
         if peaks.len() < 3 || troughs.len() < 2 {
@@ -161,6 +166,11 @@ impl Saw {
         let (amplitude, _) = mean_and_deviation(&falls);
         let steps_apart = (peaks.last()? - peaks.first()?) as f64 / (peaks.len() - 1) as f64;
         let top = peaks.iter().map(value).fold(0.0, f64::max);
+        let variance: f64 = peaks.iter().filter_map(|at| variances.get(*at)).sum();
+        let noise = (variance / peaks.len() as f64).sqrt();
+        if amplitude < SAW_OVER_NOISE * noise {
+            return None;
+        }
         if deviation > 0.4 * period || steps_apart < 4.0 || amplitude < 0.2 * top {
             return None;
         }

@@ -12,6 +12,8 @@ use std::cmp::Ordering;
 pub struct Series {
     /// Live bytes at each scan.
     pub level: Level,
+    /// What sampling leaves uncertain of it: the variance at each scan.
+    pub variances: Vec<f64>,
     /// What is live at the end by cohort; the first was born before the span.
     pub ends: Vec<Sum>,
     /// Recorded blocks that are live at the end and were born in the span.
@@ -112,16 +114,19 @@ impl History {
         let times: Vec<f64> = self.scans.iter().map(|scan| self.seconds(scan.step)).collect();
         let blank = Series {
             level: Level { times, values: vec![0.0; self.scans.len()] },
+            variances: vec![0.0; self.scans.len()],
             ends: vec![Sum::default(); self.grid.steps() + 2],
             ..Series::default()
         };
         let mut all = vec![blank; groups.len()];
         for (at, scan) in self.scans.iter().enumerate() {
             for cell in scan.cells.iter() {
-                let series = groups.of(cell.stack()).and_then(|group| all.get_mut(group));
-                if let Some(value) = series.and_then(|series| series.level.values.get_mut(at)) {
-                    *value += cell.bytes;
-                }
+                let Some(series) = groups.of(cell.stack()).and_then(|group| all.get_mut(group)) else {
+                    continue;
+                };
+                series.level.values.iter_mut().skip(at).take(1).for_each(|value| *value += cell.bytes);
+                let variance = f64::from(cell.variance);
+                series.variances.iter_mut().skip(at).take(1).for_each(|sum| *sum += variance);
             }
         }
         for (first, second) in self.neighbours() {

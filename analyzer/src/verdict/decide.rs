@@ -79,6 +79,8 @@ pub struct Finding {
     pub memory: Option<Memory>,
     /// Whether it still does.
     pub grows: bool,
+    /// Fewer bytes than this do not count.
+    pub least: f64,
     /// Whether the live heap does.
     pub heap_grows: bool,
     /// The control group's limit.
@@ -124,7 +126,7 @@ pub fn find(evidence: &Evidence) -> Finding {
     };
     let limit = memory.as_ref().and_then(|memory| Limit::of(vitals, to, memory, grows));
     let threads = vitals.most(Vital::Threads, from, to).zip(vitals.at(Vital::Threads, to));
-    Finding { class, whole, recent, memory, grows, heap_grows, limit, threads }
+    Finding { class, whole, recent, memory, grows, least, heap_grows, limit, threads }
 }
 
 fn class_of_parts(parts: &Parts, of_heap: Class, grows: bool, least: f64, growing: f64) -> Class {

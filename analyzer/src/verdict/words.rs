@@ -239,7 +239,7 @@ fn none(figures: &Figures) -> Vec<String> {
         ],
         _ => {
             let first = match figures.heap.shape.kind {
-                Kind::Sawtooth { period, amplitude } => format!(
+                Kind::Sawtooth { period, amplitude } if amplitude >= figures.finding.least => format!(
                     "Nothing grows that counts: the live heap goes up and down by {} every {}.",
                     Bytes(amplitude),
                     Duration(period)
