@@ -328,7 +328,7 @@ impl Writer {
     /// What the process has before the program, or what a forked child does, begins: all that comes after is growth.
     fn look_first(&mut self) {
         let mut records = RecordWriter::new(clock::now());
-        self.vitals.push(&mut records, false, &self.mappings, &self.held);
+        self.vitals.push(&mut records, clock::now(), false, &self.mappings, &self.held);
         self.output.block(BlockKind::Records, records.time(), records.payload());
     }
 
@@ -370,7 +370,7 @@ impl Writer {
         self.stacks.push(&mut records, |records| self.output.spill(records));
         self.samples.push(&mut records, &mut self.threads, ending.is_some());
         self.held.push(&mut records, &self.mappings);
-        self.vitals.push(&mut records, ending.is_some(), &self.mappings, &self.held);
+        self.vitals.push(&mut records, complete, ending.is_some(), &self.mappings, &self.held);
         self.stacks.forget_unused(|| self.samples.nodes());
         if matches!(why, Flush::Due) {
             self.adapt(&mut records);

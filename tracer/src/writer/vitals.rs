@@ -2,8 +2,8 @@
 
 use super::held::Held;
 use super::mappings::Mappings;
+use crate::own_thread;
 use crate::vitals::{self, Arena, Pace, Reading, process};
-use crate::{clock, own_thread};
 use prof::record::Vital;
 use prof::{Nanos, Record, RecordWriter};
 use rustc_hash::FxHashMap;
@@ -25,13 +25,20 @@ pub struct Vitals {
 }
 
 impl Vitals {
-    /// Appends what has been found since the last time; where the stream ends, with a look at the process.
-    pub fn push(&mut self, records: &mut RecordWriter, is_end: bool, mappings: &Mappings, held: &Held) {
+    /// Appends what has been found since the last time; where the stream ends, with a look at the process. That is stated as of
+    /// `time`: the file is complete up to then, and what is stated of a later moment would not be believed.
+    pub fn push(
+        &mut self,
+        records: &mut RecordWriter,
+        time: Nanos,
+        is_end: bool,
+        mappings: &Mappings,
+        held: &Held,
+    ) {
         for reading in vitals::readings() {
             self.write(records, reading);
         }
         let mut values = vec![(Vital::Mapped, mappings.bytes()), (Vital::ThreadStacks, held.stack_bytes())];
-        let time = clock::now();
         let pace = self.pace.get_or_insert_with(|| vitals::paced(SHORTEST, SHARE));
         if is_end || pace.is_due(time) {
             let own = own_thread::running();

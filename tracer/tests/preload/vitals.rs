@@ -150,6 +150,30 @@ fn they_are_read_again_and_again() {
     assert!((4..=40).contains(&records), "{records} records in two seconds");
 }
 
+/// What is stated of a moment after that up to which the file is complete is not believed.
+#[test]
+fn the_last_look_is_of_the_time_that_the_file_has() {
+    let traced = Case::new("vitals.c").settings("interval=auto").unchanged();
+    let mut reader = Reader::new(BufReader::new(File::open(&traced.profile).unwrap())).unwrap();
+    let (mut looks, mut complete) = (Vec::new(), None);
+    while let Some(block) = reader.next_block().unwrap() {
+        if block.kind != BlockKind::Records {
+            continue;
+        }
+        for record in block.records().map(Result::unwrap) {
+            match record {
+                Record::Vitals { time, values } if values.iter().any(|of| of.0 == Vital::Threads) => {
+                    looks.push(time)
+                }
+                Record::Complete { time } => complete = Some(time),
+                _ => {}
+            }
+        }
+    }
+    assert!(looks.len() >= 2, "{looks:?}");
+    assert!(looks.iter().all(|time| Some(*time) <= complete), "{looks:?}, complete up to {complete:?}");
+}
+
 #[test]
 fn without_proc_the_rest_is_told() {
     if is_dear() {
