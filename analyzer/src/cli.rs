@@ -31,6 +31,9 @@ pub enum Command {
     /// Draw what is live at an instant, or has been allocated until then
     #[command(after_help = TIMES)]
     Flamegraph(Flamegraph),
+    /// Show live heap and RSS and their parts over time
+    #[command(after_help = TIMES)]
+    Timeline(Timeline),
     /// Write what is live at an instant in another tool's format
     #[command(after_help = TIMES)]
     Export(Export),
@@ -110,6 +113,21 @@ pub struct Flamegraph {
     pub value: Width,
     #[command(flatten)]
     pub symbols: Symbols,
+}
+
+#[derive(Args, Debug)]
+pub struct Timeline {
+    /// A recording
+    pub file: PathBuf,
+    /// The part to look at, such as 10m..70m or start..peak
+    #[arg(long, value_name = "A..B")]
+    pub span: Option<String>,
+    /// File for the picture as SVG
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]

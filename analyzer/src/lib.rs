@@ -15,8 +15,9 @@
 //! stacks    addresses                       → nodes of a tree, each with its module
 //! blocks    keys                            → live blocks
 //! live      changes                         → live blocks, and their sums by stack
+//! levels    instants                        → how much is live at them
 //! past      a forked process              → its parents' changes
-//! replay    the five above, over a file     → snapshots at instants, scans at those of a grid
+//! replay    the six above, over a file     → snapshots at instants, scans at those of a grid
 //! shape     scans                           → levels over time, slopes, shapes
 //! rows      snapshots                       → what is known of each stack and thread
 //! symbols   the stacks that are left        → frames, through symbolize
@@ -26,7 +27,7 @@
 //! ```
 //!
 //! [`input`] is a surveyed file with its instant. [`compare`] and [`weigh`] run the whole line, the first for two
-//! instants and the second for one. [`control`] speaks to a process that is being traced.
+//! instants and the second for one; [`timeline`] for many, without stacks. [`control`] speaks to a process that is being traced.
 #![deny(unsafe_code)]
 
 pub mod units;
@@ -45,6 +46,7 @@ pub mod order;
 pub mod blocks;
 pub mod shape;
 pub mod live;
+mod levels;
 mod past;
 pub mod replay;
 pub mod held;
@@ -59,6 +61,7 @@ pub mod compare;
 pub mod verdict;
 pub mod story;
 pub mod weigh;
+pub mod timeline;
 pub mod output;
 pub mod control;
 
@@ -69,3 +72,6 @@ mod synthetic;
 
 #[cfg(test)]
 mod whole_tests;
+
+#[cfg(test)]
+mod timeline_tests;

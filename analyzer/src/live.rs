@@ -49,6 +49,8 @@ pub struct Live {
     bytes: f64,
     /// The largest sum of live bytes so far.
     pub peak: Peak,
+    /// The same since [`crest`](Self::crest) was last asked.
+    crest: Peak,
     /// Since the start.
     pub allocated: Allocated,
     /// Births at keys that were still live.
@@ -104,8 +106,11 @@ impl Live {
             self.replace(&old, origins);
         }
         self.bytes += weight.bytes;
-        if self.bytes > self.peak.bytes {
-            self.peak = Peak { time: change.time, bytes: self.bytes };
+        if self.bytes > self.crest.bytes {
+            self.crest = Peak { time: change.time, bytes: self.bytes };
+            if self.bytes > self.peak.bytes {
+                self.peak = self.crest;
+            }
         }
     }
 
@@ -124,6 +129,7 @@ impl Live {
     pub fn inherit(&mut self, time: Nanos, allocated: Allocated) {
         self.allocated = allocated;
         self.peak = Peak { time, bytes: self.bytes };
+        self.crest = self.peak;
         self.replaced = 0;
         self.orphans.clear();
     }
@@ -132,6 +138,16 @@ impl Live {
     pub fn end_round(&mut self, time: Nanos) {
         let last = std::mem::replace(&mut self.last_round, time);
         self.orphans.retain(|_, (death, _)| *death >= last);
+    }
+
+    /// Estimated bytes that are live.
+    pub fn bytes(&self) -> f64 {
+        self.bytes.max(0.0)
+    }
+
+    /// The largest sum of live bytes since this was last asked, the one at that instant included. The next begins at `now`.
+    pub fn crest(&mut self, now: Nanos) -> Peak {
+        std::mem::replace(&mut self.crest, Peak { time: now, bytes: self.bytes })
     }
 
     /// Number of recorded blocks that are live.

@@ -2,6 +2,7 @@
 
 use crate::estimate::Estimate;
 use crate::held::{Held, Holder, Holdings};
+use crate::levels::{Level, Leveller};
 use crate::live::{Allocated, Live, Peak, SumsByStack, weight};
 use crate::order::Order;
 use crate::past::Past;
@@ -27,6 +28,8 @@ pub struct Plan {
     pub allocated_by_stack: bool,
     /// At which instants to scan the live set, up to the last instant; the others are to be among them.
     pub grid: Option<Grid>,
+    /// At which instants to note how much is live, in ascending order, up to the last instant.
+    pub levels: Vec<Nanos>,
 }
 
 /// An instant at which the live set is summed.
@@ -68,6 +71,8 @@ pub struct Replayed {
     pub peak: Peak,
     /// The scans, where the plan asks for them.
     pub history: Option<History>,
+    /// How much was live at each instant of the plan's levels.
+    pub levels: Vec<Level>,
     /// Events that are not in the file, up to the last instant.
     pub lost_events: u64,
     /// Blocks that were allocated where another was still live.
@@ -132,6 +137,7 @@ pub fn replay(profile: &Profile, survey: &Survey, plan: &Plan) -> Result<Replaye
         allocated_by_stack: taker.allocated_by_stack,
         peak: taker.live.peak,
         history: taker.scanner.map(Scanner::finish),
+        levels: taker.leveller.finish(),
         lost_events: taker.lost_events,
         replaced: taker.live.replaced,
         damage,
@@ -197,6 +203,7 @@ pub(crate) struct Taker<'a> {
     segment: Option<(Nanos, Allocated)>,
     snapshots: Vec<Snapshot>,
     scanner: Option<Scanner>,
+    leveller: Leveller,
     holder: Holder,
 }
 
@@ -205,11 +212,13 @@ impl<'a> Taker<'a> {
         let sinces = plan.instants.iter().map(|instant| instant.since);
         let times = plan.grid.iter().flat_map(|grid| grid.times().iter().copied());
         let scanner = plan.grid.as_ref().map(|grid| Scanner::new(grid.clone(), survey.recording()));
+        let leveller = Leveller::new(plan.levels.clone());
         Taker {
             live: Live::new(sinces.chain(times)),
             instants: &plan.instants,
-            next: after_first(&plan.instants, scanner.as_ref()),
+            next: after_first(&plan.instants, scanner.as_ref(), &leveller),
             scanner,
+            leveller,
             holder: Holder::default(),
             allocated_by_stack: FxHashMap::default(),
             by_stack: plan.allocated_by_stack,
@@ -275,19 +284,23 @@ impl<'a> Taker<'a> {
         }
     }
 
-    /// Takes the scans of all instants before `time`.
+    /// Takes the levels and scans of all instants before `time`.
     fn scan_before(&mut self, time: Nanos, origins: &Origins) {
-        let Some(scanner) = &mut self.scanner else { return };
-        while scanner.next().is_some_and(|next| next < time) {
-            scanner.take(self.live.len(), || self.live.cells(origins));
+        while let Some(next) = self.leveller.next().filter(|next| *next < time) {
+            self.leveller.take(self.live.bytes(), self.live.crest(next));
         }
-        self.next = after_first(self.instants, Some(scanner));
+        if let Some(scanner) = &mut self.scanner {
+            while scanner.next().is_some_and(|next| next < time) {
+                scanner.take(self.live.len(), || self.live.cells(origins));
+            }
+        }
+        self.next = after_first(self.instants, self.scanner.as_ref(), &self.leveller);
     }
 
     /// Takes the first instant's snapshot.
     fn take(&mut self, instant: Instant, origins: &Origins) {
         self.instants = self.instants.get(1..).unwrap_or(&[]);
-        self.next = after_first(self.instants, self.scanner.as_ref());
+        self.next = after_first(self.instants, self.scanner.as_ref(), &self.leveller);
         let sums = self.live.sums(instant.since, origins);
         let live = sums.iter().fold(Estimate::default(), |sum, (_, sums)| sum.plus(sums.live));
         let (allocated, held) = (self.live.allocated, self.holder.at(instant.at));
@@ -325,9 +338,9 @@ impl<'a> Taker<'a> {
     }
 }
 
-/// The first time that lies after the first instant, or after that of the next scan.
-fn after_first(instants: &[Instant], scanner: Option<&Scanner>) -> Nanos {
-    let scan = scanner.and_then(Scanner::next);
+/// The first time that lies after the first instant, or after that of the next scan or level.
+fn after_first(instants: &[Instant], scanner: Option<&Scanner>, leveller: &Leveller) -> Nanos {
+    let scan = scanner.and_then(Scanner::next).into_iter().chain(leveller.next()).min();
     let instant = instants.first().map(|instant| instant.at);
     let first = instant.map(|instant| scan.map_or(instant, |scan| scan.min(instant)));
     Nanos(first.map_or(0, |first| first.0.saturating_add(1)))

@@ -4,6 +4,7 @@ mod run;
 mod report;
 mod diff;
 mod flamegraph;
+mod timeline;
 mod export;
 mod info;
 mod ctl;
@@ -25,6 +26,7 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Report(options) => report::run(options)?,
         Command::Diff(options) => diff::run(options)?,
         Command::Flamegraph(options) => flamegraph::run(options)?,
+        Command::Timeline(options) => timeline::run(options)?,
         Command::Export(options) => export::run(options)?,
         Command::Info(options) => info::run(options)?,
         Command::Ctl(options) => ctl::run(options)?,

@@ -10,3 +10,7 @@ pub mod svg;
 pub mod json;
 pub mod report_text;
 pub mod report_json;
+mod axis;
+pub mod timeline_text;
+pub mod timeline_svg;
+pub mod timeline_json;

@@ -134,6 +134,6 @@ fn write_empty(captions: &Captions, mut out: impl Write) -> io::Result<()> {
     )
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

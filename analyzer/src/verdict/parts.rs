@@ -114,8 +114,13 @@ pub struct LiveGrowth {
 }
 
 impl LiveGrowth {
+    /// As a whole number that sums of parts cannot overflow.
+    fn rounded(&self) -> i64 {
+        (self.bytes.round() as i64).clamp(-MOST, MOST)
+    }
+
     fn margin(&self) -> i64 {
-        (crate::estimate::Z * self.variance.sqrt()).round() as i64
+        ((crate::estimate::Z * self.variance.sqrt()).round() as i64).clamp(0, MOST)
     }
 }
 
@@ -128,11 +133,26 @@ impl Parts {
         live: LiveGrowth,
     ) -> Option<Parts> {
         let change = |vital| Some(signed(vitals.at(vital, to)?) - signed(vitals.at(vital, from)?));
+        Parts::split(change, is_forked, (from, to), live)
+    }
+
+    /// Of all that a process has at an instant, where the resident set was measured: what it would have grown by from nothing.
+    /// Between readings, what was measured is taken to move evenly.
+    pub fn at(vitals: &Vitals, time: Nanos, live: LiveGrowth) -> Option<Parts> {
+        Parts::split(|vital| vitals.evenly(vital, time).map(signed), false, (time, time), live)
+    }
+
+    fn split(
+        change: impl Fn(Vital) -> Option<i64>,
+        is_forked: bool,
+        (from, to): (Nanos, Nanos),
+        live: LiveGrowth,
+    ) -> Option<Parts> {
         let known = |vital| change(vital).unwrap_or(0);
         let anonymous = change(Vital::RssAnon)? + known(Vital::Swap);
         let file_shm = known(Vital::RssFile) + known(Vital::RssShmem);
         let rss_growth = anonymous + file_shm;
-        let (margin, live) = (live.margin(), live.bytes.round() as i64);
+        let (margin, live) = (live.margin(), live.rounded());
         let in_use = change(Vital::AllocatorInUse);
         let system = change(Vital::AllocatorSystem);
         let overhead = in_use.map_or(0, |in_use| in_use - live);
@@ -185,9 +205,11 @@ impl Parts {
     }
 }
 
+/// No process has as much memory, and a few such numbers add up without overflow.
+const MOST: i64 = i64::MAX / 64;
+
 fn signed(bytes: u64) -> i64 {
-    // No process has as much memory.
-    i64::try_from(bytes).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
+    i64::try_from(bytes).unwrap_or(MOST).min(MOST)
 }
 
 #[cfg(test)]

@@ -10,11 +10,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A recording by name.
-type Recording = (&'static str, fn() -> Vec<u8>);
+pub type Recording = (&'static str, fn() -> Vec<u8>);
 /// A file for what a command prints, and its arguments.
-type Text = (&'static str, &'static str);
+pub type Text = (&'static str, &'static str);
 
-fn check(case: &str, recordings: &[Recording], texts: &[Text]) {
+pub fn check(case: &str, recordings: &[Recording], texts: &[Text]) {
     let dir: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/golden").join(case);
     let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     if update {

@@ -10,3 +10,4 @@ mod segments;
 mod ctl;
 mod usage;
 mod verdict;
+mod timeline;
