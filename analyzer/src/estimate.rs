@@ -224,4 +224,47 @@ mod tests {
             assert!(count_in >= 93, "count of mix {number}: {count_in} of 100");
         }
     }
+
+    #[test]
+    fn quantiles_are_those_of_garwood() {
+        // Exact intervals of Poisson counts.
+        let exact = [(4.0, 1.0899, 10.2416), (10.0, 4.7954, 18.3904), (100.0, 81.3639, 121.6269)];
+        for (count, low, high) in exact {
+            let sum = Sum { value: count, variance: count, observed: 0.0 };
+            let (from, to) = sum.ci95();
+            assert!(
+                (from / low - 1.0).abs() < 0.02 && (to / high - 1.0).abs() < 0.002,
+                "{count}: {from} {to}"
+            );
+        }
+        let one = Sum { value: 1.0, variance: 1.0, observed: 0.0 };
+        assert!(one.ci95().0 < 0.0253 && (one.ci95().1 / 5.5716 - 1.0).abs() < 0.005, "{:?}", one.ci95());
+    }
+
+    #[test]
+    fn an_interval_that_follows_the_samples_leaves_sums_unbiased() {
+        let (runs, blocks, size) = (2000, 3000, 700);
+        let truth = f64::from(blocks) * size as f64;
+        let (mut sum, mut squares, mut variances) = (0.0, 0.0, 0.0);
+        let mut uniform = Uniform(5);
+        for _ in 0..runs {
+            let mut estimate = Sum::default();
+            let mut interval = 16_384;
+            for _ in 0..blocks {
+                let sampled = uniform.next() < weight::probability(size, interval);
+                if sampled {
+                    estimate.add_block(size, interval);
+                }
+                // As a budget does: denser after a long time without samples, sparser after one.
+                interval = if sampled { interval * 2 } else { interval * 31 / 32 }.clamp(4096, 1 << 20);
+            }
+            sum += estimate.value;
+            squares += (estimate.value - truth).powi(2);
+            variances += estimate.variance;
+        }
+        let runs = f64::from(runs);
+        let error = (squares / runs / runs).sqrt();
+        assert!((sum / runs - truth).abs() < 4.0 * error, "{} of {truth} ± {error}", sum / runs);
+        assert!((variances / squares - 1.0).abs() < 0.15, "the variance too: {}", variances / squares);
+    }
 }

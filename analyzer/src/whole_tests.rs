@@ -5,11 +5,12 @@ use crate::compare::{Comparison, compare};
 use crate::input::Input;
 use crate::instant::At;
 use crate::names::Style;
-use crate::output::{folded, json, table};
+use crate::output::{folded, json, table, timeline_svg};
 use crate::profile::Profile;
 use crate::replay::{Instant, Plan, replay};
 use crate::symbols::Lookup;
 use crate::synthetic::{File, Log, every, sampled};
+use crate::timeline::draw;
 use prof::Nanos;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -196,6 +197,7 @@ fn everything(bytes: &[u8]) -> Option<String> {
     let pruned = comparison.growth.prune(&comparison.tree, 0.0);
     folded::write(&comparison.tree, &pruned, &names, &mut out).ok()?;
     serde_json::to_writer(&mut out, &json::Diff::new(&comparison, &names)).ok()?;
+    timeline_svg::write(&draw(&after.moved(&At::Start).ok()?, &after).ok()?, &mut out).ok()?;
     String::from_utf8(out).ok()
 }
 

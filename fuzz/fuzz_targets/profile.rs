@@ -8,9 +8,11 @@ use analyzer::compare::compare;
 use analyzer::input::Input;
 use analyzer::instant::At;
 use analyzer::names::Style;
-use analyzer::output::{folded, json, table};
+use analyzer::output::timeline_text::Canvas;
+use analyzer::output::{folded, json, table, timeline_svg, timeline_text};
 use analyzer::profile::Profile;
 use analyzer::symbols::Lookup;
+use analyzer::timeline::draw;
 use analyzer::weigh::{Value, weigh};
 use libfuzzer_sys::fuzz_target;
 use prof::{BlockKind, Header, Nanos, block};
@@ -43,6 +45,10 @@ fn input(file: &[u8], at: At) -> Option<Input> {
 fn texts(file: &[u8], from: At) -> Option<()> {
     let after = input(file, At::End)?;
     say(&after.moved(&from).ok()?, &after)?;
+    let timeline = draw(&after.moved(&from).ok()?, &after).ok()?;
+    let canvas = Canvas { width: 80, height: 16, is_unicode: true };
+    timeline_text::write(&timeline, canvas, &mut std::io::sink()).ok()?;
+    timeline_svg::write(&timeline, std::io::sink()).ok()?;
     for value in [Value::Live, Value::Peak, Value::Allocated] {
         let weighed = weigh(&after, value, &Lookup::default(), |_| {}).ok()?;
         let names = weighed.tree.symbols.display(Style::Short);

@@ -148,8 +148,8 @@ struct Saw {
 }
 
 impl Saw {
-    /// Rises and falls of at least a third of the level's range, at distances that are alike; `variances` is what sampling
-    /// leaves uncertain at each instant.
+    /// Rises and falls of at least a third of the level's largest fall, and in the mean of a fifth of its highest peak, at
+    /// distances that are alike; `variances` is what sampling leaves uncertain at each instant.
     fn find(level: &Level, variances: &[f64]) -> Option<Saw> {
         let (peaks, troughs) = turns(level);
         // What the level does before its first fall and after its last one is not a whole cycle.

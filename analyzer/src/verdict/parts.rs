@@ -12,7 +12,8 @@
 //! mapped      Δ of what the program mapped itself, at most what is left of anonymous memory: it need not be touched
 //! tracer      Δ of the tracer's own memory
 //! file, shm   ΔRssFile + ΔRssShmem
-//! copies      of a forked child, ΔUSS − Δrss: inherited pages that became its own. They were in its RSS before
+//! copies      of a forked child, ΔUSS − Δrss, where both are positive: inherited pages that became its own. They were in its
+//!             RSS before
 //! unexplained what is left. Negative where memory was allocated and never touched
 //! growth      rss + copies: what all parts add up to
 //! ```
