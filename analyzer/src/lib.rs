@@ -17,7 +17,7 @@
 //! live      changes                         → live blocks, and their sums by stack
 //! levels    instants                        → how much is live at them
 //! past      a forked process              → its parents' changes
-//! replay    the six above, over a file     → snapshots at instants, scans at those of a grid
+//! replay    the six above, over a file      → snapshots at instants, scans at those of a grid
 //! shape     scans                           → levels over time, slopes, shapes
 //! rows      snapshots                       → what is known of each stack and thread
 //! symbols   the stacks that are left        → frames, through symbolize
