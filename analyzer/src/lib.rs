@@ -8,6 +8,7 @@
 //! pauses    intervals of a file              → when recording was paused
 //! survey    blocks                          → what the file says about itself
 //! vitals    records                         → what was measured of the process, over time
+//! evenly    vitals                         → their values between two readings
 //! census    a file                          → its threads, and the number of its events
 //! instant   what was typed after '@'        → Nanos
 //! stream    one stream's bytes               → its changes of the live set, with their stacks
@@ -34,6 +35,7 @@ pub mod units;
 pub mod estimate;
 pub mod threads;
 pub mod vitals;
+pub mod evenly;
 pub mod pauses;
 pub mod survey;
 pub mod profile;

@@ -1,6 +1,7 @@
 //! Live heap, resident set and their parts over a span of one process.
 
 use crate::compare::{Error, file_warnings};
+use crate::evenly::Evenly;
 use crate::input::Input;
 use crate::levels::Level;
 use crate::replay::{Instant, Plan};
@@ -217,11 +218,10 @@ fn resident(
     levels: &[Level],
     times: &[f64],
 ) -> (Option<Series>, Vec<(f64, i64)>) {
-    let vitals = &survey.vitals;
+    let (vitals, evenly) = (&survey.vitals, Evenly::new(&survey.vitals));
     let Some(first) = first_read(vitals) else { return (None, Vec::new()) };
     let kinds = [Vital::RssAnon, Vital::RssFile, Vital::RssShmem, Vital::Swap];
-    let sum =
-        |time| kinds.iter().filter_map(|vital| vitals.evenly(*vital, time)).fold(0, u64::saturating_add);
+    let sum = |time| kinds.iter().filter_map(|vital| evenly.at(*vital, time)).fold(0, u64::saturating_add);
     let value = |time| (time >= first).then(|| whole(sum(time)));
     let values: Vec<Option<i64>> = levels.iter().map(|level| value(level.at)).collect();
     let within = vitals.resident_times().filter(|time| (from..=to).contains(time));
@@ -238,11 +238,11 @@ fn kinds(survey: &Survey, (from, to): (Nanos, Nanos), levels: &[Level], times: &
         (Vital::RssShmem, "rss_shmem", "shared memory in RAM"),
         (Vital::Swap, "swap", "anonymous memory in swap"),
     ];
-    let vitals = &survey.vitals;
+    let (vitals, evenly) = (&survey.vitals, Evenly::new(&survey.vitals));
     let of = |(vital, text, words): (Vital, &'static str, &'static str)| {
         let steps = vitals.series(vital)?;
         let first = first_read(vitals)?;
-        let value = |time| vitals.evenly(vital, time).filter(|_| time >= first).map(whole);
+        let value = |time| evenly.at(vital, time).filter(|_| time >= first).map(whole);
         let values = levels.iter().map(|level| value(level.at)).collect();
         let within = steps.iter().filter(|(time, _)| (from..=to).contains(time));
         let most = within.map(|(time, reading)| (whole(reading.max), survey.seconds(time)));
@@ -253,11 +253,11 @@ fn kinds(survey: &Survey, (from, to): (Nanos, Nanos), levels: &[Level], times: &
 
 /// The parts in the verdict's order; without measurements the live heap alone. And those that were not measured.
 fn parts(survey: &Survey, levels: &[Level], times: &[f64]) -> (Vec<Series>, Vec<Name>) {
-    let vitals = &survey.vitals;
+    let (vitals, evenly) = (&survey.vitals, Evenly::new(&survey.vitals));
     let first = first_read(vitals);
     let at = |level: &Level| {
         let live = LiveGrowth { bytes: level.bytes, variance: 0.0 };
-        first.filter(|first| level.at >= *first).and_then(|_| Parts::at(vitals, level.at, live))
+        first.filter(|first| level.at >= *first).and_then(|_| Parts::at(&evenly, level.at, live))
     };
     let all: Vec<Option<Parts>> = levels.iter().map(at).collect();
     let live = levels.iter().map(|level| Some(level.bytes.round() as i64)).collect();

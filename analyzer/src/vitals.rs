@@ -16,9 +16,6 @@ const MOST_OF_ARENA: usize = 256;
 /// Arenas that are kept; glibc makes eight for each processor.
 const MOST_ARENAS: usize = 4096;
 
-/// Readings of one vital can be so far apart, at most: each source is looked at less often where looking takes long.
-const BETWEEN_READINGS: Nanos = Nanos(10_000_000_000);
-
 /// What holds of a step; two neighbours can become one.
 pub trait Merge: Copy {
     /// This one, and the `later` one after it.
@@ -109,7 +106,7 @@ impl<V: Merge> Steps<V> {
     }
 
     /// Between which two of its values an instant lies: the first one's time, and the second.
-    fn around(&self, time: Nanos) -> Option<(Nanos, Nanos, V)> {
+    pub fn around(&self, time: Nanos) -> Option<(Nanos, Nanos, V)> {
         let after = self.points.partition_point(|(at, _)| *at <= time);
         let (since, _) = self.points.get(after.checked_sub(1)?)?;
         self.points.get(after).map(|(next, value)| (*since, *next, *value))
@@ -173,17 +170,6 @@ impl Vitals {
         self.series(vital)?.at_or_first(time).map(|reading| reading.last)
     }
 
-    /// A vital at an instant, taken to move evenly from one reading to the next. Only what changes is written: where two
-    /// readings are far apart, it moves in the last seconds only.
-    pub fn evenly(&self, vital: Vital, time: Nanos) -> Option<u64> {
-        let steps = self.series(vital)?;
-        let before = steps.at_or_first(time)?.last;
-        let Some((since, next, after)) = steps.around(time) else { return Some(before) };
-        let since = since.0.max(next.0.saturating_sub(BETWEEN_READINGS.0));
-        let passed = time.0.saturating_sub(since) as f64 / next.0.saturating_sub(since).max(1) as f64;
-        Some((before as f64 + (after.last as f64 - before as f64) * passed).round() as u64)
-    }
-
     /// The largest value that a vital has had between two instants, what it was at the first of them included.
     pub fn most(&self, vital: Vital, from: Nanos, to: Nanos) -> Option<u64> {
         let within = self.series(vital)?.iter().filter(|(time, _)| (from..=to).contains(time));
@@ -228,18 +214,6 @@ mod tests {
         vitals.note_arena(Nanos(20), 3, 64, 32);
         assert_eq!(vitals.arenas(Nanos(19)), []);
         assert_eq!(vitals.arenas(Nanos(21)), [(3, Arena { system: 64, free: 32 })]);
-    }
-
-    #[test]
-    fn between_two_readings_a_vital_moves_evenly() {
-        let second = |s: u64| Nanos(s * 1_000_000_000);
-        let mut vitals = Vitals::default();
-        vitals.note(second(2), &[(Vital::RssAnon, 100)]);
-        vitals.note(second(4), &[(Vital::RssAnon, 300)]);
-        vitals.note(second(104), &[(Vital::RssAnon, 200)]);
-        let at = |s| vitals.evenly(Vital::RssAnon, second(s)).unwrap();
-        assert_eq!([at(0), at(2), at(3), at(4)], [100, 100, 200, 300]);
-        assert_eq!([at(94), at(99), at(104), at(200)], [300, 250, 200, 200]);
     }
 
     proptest! {

@@ -18,6 +18,7 @@
 //! growth      rss + copies: what all parts add up to
 //! ```
 
+use crate::evenly::Evenly;
 use crate::vitals::Vitals;
 use prof::Nanos;
 use prof::record::Vital;
@@ -138,9 +139,8 @@ impl Parts {
     }
 
     /// Of all that a process has at an instant, where the resident set was measured: what it would have grown by from nothing.
-    /// Between readings, what was measured is taken to move evenly.
-    pub fn at(vitals: &Vitals, time: Nanos, live: LiveGrowth) -> Option<Parts> {
-        Parts::split(|vital| vitals.evenly(vital, time).map(signed), false, (time, time), live)
+    pub fn at(vitals: &Evenly, time: Nanos, live: LiveGrowth) -> Option<Parts> {
+        Parts::split(|vital| vitals.at(vital, time).map(signed), false, (time, time), live)
     }
 
     fn split(
