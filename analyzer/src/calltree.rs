@@ -1,6 +1,6 @@
 //! The tree of calls by symbol: stacks of different threads, modules maps and processes meet here.
 
-use crate::stacks::{Stack, Stacks};
+use crate::stacks::{SiteHandle, Stack, Stacks};
 use crate::symbols::{Frame, SiteFrames, SymbolHandle, Symbols};
 use rustc_hash::FxHashMap;
 use std::cmp::Ordering;
@@ -10,6 +10,13 @@ use std::sync::Arc;
 /// A node of the tree; as a stack, the path from it outwards.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NodeHandle(u32);
+
+impl NodeHandle {
+    /// Its place among all nodes.
+    pub fn number(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// Parent of the outermost frames.
 const ROOT: u32 = 0;
@@ -29,6 +36,17 @@ pub struct Entry<V> {
     pub value: V,
     /// Their thread's name, where it is the same for all.
     pub thread: Option<Arc<str>>,
+}
+
+/// Where stacks of one file end.
+#[derive(Default)]
+struct Ends {
+    /// Those that were asked for.
+    of_stacks: FxHashMap<Stack, NodeHandle>,
+    /// Those and their callers' stacks.
+    by_stack: FxHashMap<Stack, u32>,
+    /// Of the present stack, what is new.
+    path: Vec<(Stack, SiteHandle)>,
 }
 
 /// Stacks merged by symbol, each with a value.
@@ -60,25 +78,9 @@ impl<V: Copy + AddAssign> CallTree<V> {
         frames: &SiteFrames,
         rows: impl IntoIterator<Item = (Stack, Option<Arc<str>>, V)>,
     ) -> FxHashMap<Stack, NodeHandle> {
-        let mut ends = FxHashMap::default();
-        let mut by_stack = FxHashMap::default();
-        by_stack.insert(Stack::EMPTY, ROOT);
-        let mut path = Vec::new();
+        let mut ends = Ends::default();
         for (stack, thread, value) in rows {
-            path.clear();
-            let mut at = ROOT;
-            for (node, site) in stacks.path(stack) {
-                if let Some(known) = by_stack.get(&node) {
-                    at = *known;
-                    break;
-                }
-                path.push((node, site));
-            }
-            for (node, site) in path.iter().rev() {
-                at = frames.get(*site).iter().rev().fold(at, |parent, frame| self.node(parent, frame));
-                by_stack.insert(*node, at);
-            }
-            ends.insert(stack, NodeHandle(at));
+            let at = self.end(stacks, frames, stack, &mut ends);
             match self.entries.get_mut(&at) {
                 Some(entry) => {
                     entry.value += value;
@@ -91,7 +93,40 @@ impl<V: Copy + AddAssign> CallTree<V> {
                 }
             }
         }
-        ends
+        ends.of_stacks
+    }
+
+    /// Where the stacks of one file end, which need not have a value.
+    pub fn places(
+        &mut self,
+        stacks: &Stacks,
+        frames: &SiteFrames,
+        all: impl IntoIterator<Item = Stack>,
+    ) -> FxHashMap<Stack, NodeHandle> {
+        let mut ends = Ends::default();
+        for stack in all {
+            self.end(stacks, frames, stack, &mut ends);
+        }
+        ends.of_stacks
+    }
+
+    /// Where a stack ends.
+    fn end(&mut self, stacks: &Stacks, frames: &SiteFrames, stack: Stack, ends: &mut Ends) -> u32 {
+        ends.path.clear();
+        let mut at = ROOT;
+        for (node, site) in stacks.path(stack) {
+            if let Some(known) = ends.by_stack.get(&node) {
+                at = *known;
+                break;
+            }
+            ends.path.push((node, site));
+        }
+        for (node, site) in ends.path.iter().rev() {
+            at = frames.get(*site).iter().rev().fold(at, |parent, frame| self.node(parent, frame));
+            ends.by_stack.insert(*node, at);
+        }
+        ends.of_stacks.insert(stack, NodeHandle(at));
+        at
     }
 
     fn node(&mut self, parent: u32, frame: &Frame) -> u32 {
@@ -129,6 +164,21 @@ impl<V> CallTree<V> {
             let handle = NodeHandle(std::mem::replace(&mut at, node.parent));
             Some((handle, node.frame.as_ref()?))
         })
+    }
+
+    /// Something about each node, by its number: from what is so of its parent, and its own frame.
+    pub fn descend<T: Copy>(&self, root: T, mut step: impl FnMut(T, &Frame) -> T) -> Vec<T> {
+        let mut all = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let parent = all.get(node.parent as usize).copied().unwrap_or(root);
+            all.push(node.frame.as_ref().map_or(root, |frame| step(parent, frame)));
+        }
+        all
+    }
+
+    /// Takes away the values of the other stacks.
+    pub fn retain(&mut self, keep: impl Fn(NodeHandle) -> bool) {
+        self.entries.retain(|at, _| keep(NodeHandle(*at)));
     }
 
     /// By the names of their frames, leaf first.

@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use crate::selection::{Selection, Table};
 use analyzer::names::Style;
 use analyzer::weigh::Value;
 use anyhow::{Result, anyhow};
@@ -28,6 +29,9 @@ pub enum Command {
     /// Show retained growth between two instants: allocated after A and live at B
     #[command(after_help = TIMES)]
     Diff(Diff),
+    /// Fail where the live heap has grown by more than it may, or is larger: for tests
+    #[command(after_help = TIMES)]
+    Check(Check),
     /// Draw what is live at an instant, or has been allocated until then
     #[command(after_help = TIMES)]
     Flamegraph(Flamegraph),
@@ -69,9 +73,13 @@ pub struct Report {
     /// Write JSON
     #[arg(long)]
     pub json: bool,
-    /// Stacks in the table
+    /// Rows in the table
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub top: usize,
+    #[command(flatten)]
+    pub table: Table,
+    #[command(flatten)]
+    pub selection: Selection,
     #[command(flatten)]
     pub symbols: Symbols,
 }
@@ -93,6 +101,38 @@ pub struct Diff {
     /// The same as --format json
     #[arg(long, conflicts_with = "format")]
     pub json: bool,
+    /// Rows in the table
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub top: usize,
+    #[command(flatten)]
+    pub table: Table,
+    #[command(flatten)]
+    pub selection: Selection,
+    #[command(flatten)]
+    pub symbols: Symbols,
+}
+
+#[derive(Args, Debug)]
+#[group(id = "limits", required = true, multiple = true, args = ["max_growth", "max_live"])]
+pub struct Check {
+    /// A recording, and the last instant to look at
+    #[arg(value_name = "F[@T]")]
+    pub file: String,
+    /// How much more may be live at the end than at the start: bytes such as 10M, or a rate such as 1M/h
+    #[arg(long, value_name = "LIMIT")]
+    pub max_growth: Option<String>,
+    /// How much may be live at the end: bytes such as 100M
+    #[arg(long, value_name = "BYTES")]
+    pub max_live: Option<String>,
+    /// Where to begin, after the warm-up: an instant as behind '@' [default: start]
+    #[arg(long, value_name = "T")]
+    pub after: Option<String>,
+    /// Stacks that a line leak:PATTERN of the file matches do not count, as for LeakSanitizer
+    #[arg(long, value_name = "FILE")]
+    pub suppressions: Option<PathBuf>,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
     /// Stacks in the table
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub top: usize,
@@ -111,6 +151,8 @@ pub struct Flamegraph {
     /// What a width means: bytes live at the instant, live at the peak until then, or allocated until then
     #[arg(long, value_enum, default_value = "live")]
     pub value: Width,
+    #[command(flatten)]
+    pub selection: Selection,
     #[command(flatten)]
     pub symbols: Symbols,
 }
@@ -141,6 +183,8 @@ pub struct Export {
     /// File to write [default: stdout]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub selection: Selection,
     #[command(flatten)]
     pub symbols: Symbols,
 }

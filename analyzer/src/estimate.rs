@@ -88,6 +88,37 @@ impl Sum {
         }
     }
 
+    /// Without a part of it, which was summed from some of the same blocks.
+    pub fn without(self, part: Sum) -> Sum {
+        Sum {
+            value: (self.value - part.value).max(0.0),
+            variance: (self.variance - part.variance).max(0.0),
+            observed: (self.observed - part.observed).max(0.0),
+        }
+    }
+
+    /// Both ends of the 95 % interval of `self` − `other`, independent estimates, from those of each: Zou & Donner 2008.
+    pub fn difference_ci95(&self, other: &Sum) -> (f64, f64) {
+        let ((low, high), (other_low, other_high)) = (self.ci95(), other.ci95());
+        let difference = self.value - other.value;
+        let below = (self.value - low).hypot(other_high - other.value);
+        let above = (high - self.value).hypot(other.value - other_low);
+        (difference - below, difference + above)
+    }
+
+    /// Both ends of the 95 % interval of the share that a part has, which was summed from some of the same blocks: by the
+    /// delta method, taken as normal.
+    pub fn share_ci95(&self, part: &Sum) -> (f64, f64) {
+        if self.value <= 0.0 {
+            return (0.0, 0.0);
+        }
+        let share = part.value / self.value;
+        let rest = (self.variance - part.variance).max(0.0);
+        let variance = (1.0 - share).powi(2) * part.variance + share * share * rest;
+        let margin = Z * variance.sqrt() / self.value;
+        ((share - margin).max(0.0), (share + margin).min(1.0))
+    }
+
     /// Both ends of the 95 % interval.
     pub fn ci95(&self) -> (f64, f64) {
         if self.variance <= 0.0 || self.value <= 0.0 {
@@ -132,6 +163,11 @@ impl Estimate {
     /// The sum of two independent estimates.
     pub fn plus(self, other: Estimate) -> Estimate {
         Estimate { bytes: self.bytes.plus(other.bytes), blocks: self.blocks.plus(other.blocks) }
+    }
+
+    /// As [`Sum::without`].
+    pub fn without(self, part: Estimate) -> Estimate {
+        Estimate { bytes: self.bytes.without(part.bytes), blocks: self.blocks.without(part.blocks) }
     }
 
     /// Whether it is of no blocks at all.

@@ -64,7 +64,8 @@ pub struct Growth {
 }
 
 impl Meaning {
-    fn grown(self, cells: &Cells) -> Grown {
+    /// Retained growth of a stack.
+    pub(crate) fn grown(self, cells: &Cells) -> Grown {
         match self {
             Meaning::Matched => of_blocks(&cells.retained),
             Meaning::Aggregated => of_difference(cells),

@@ -17,18 +17,23 @@
 //! blocks    keys                            → live blocks
 //! live      changes                         → live blocks, and their sums by stack
 //! levels    instants                        → how much is live at them
+//! ledger    changes                         → what each stack allocates, what dies young, ages
 //! past      a forked process              → its parents' changes
-//! replay    the six above, over a file      → snapshots at instants, scans at those of a grid
+//! replay    the seven above, over a file     → snapshots at instants, scans at those of a grid
 //! shape     scans                           → levels over time, slopes, shapes
 //! rows      snapshots                       → what is known of each stack and thread
 //! symbols   the stacks that are left        → frames, through symbolize
 //! calltree  rows and frames                 → stacks merged by symbol
 //! growth    merged stacks                   → retained and net growth, ranked
+//! filter    a tree                          → the stacks that are shown
+//! figures   two files, once more            → everything that is known of each stack and thread
+//! breakdown figures, what is shown          → rows by function, library, thread or stack
 //! output    growth or tree                  → table, SVG, folded text, JSON
 //! ```
 //!
-//! [`input`] is a surveyed file with its instant. [`compare`] and [`weigh`] run the whole line, the first for two
-//! instants and the second for one; [`timeline`] for many, without stacks. [`control`] speaks to a process that is being traced.
+//! [`choice`] is what was asked for: which stacks, and which rows. [`input`] is a surveyed file with its instant. [`compare`] and
+//! [`weigh`] run the whole line, the first for two instants and the second for one; [`timeline`] for many, without stacks.
+//! [`control`] speaks to a process that is being traced.
 #![deny(unsafe_code)]
 
 pub mod units;
@@ -49,6 +54,7 @@ pub mod blocks;
 pub mod shape;
 pub mod live;
 mod levels;
+pub mod ledger;
 mod past;
 pub mod replay;
 pub mod held;
@@ -58,6 +64,12 @@ pub mod names;
 pub mod symbols;
 pub mod calltree;
 pub mod growth;
+pub mod figures;
+pub mod suppress;
+pub mod filter;
+pub mod breakdown;
+pub mod choice;
+pub mod check;
 pub mod input;
 pub mod compare;
 pub mod verdict;

@@ -194,6 +194,13 @@ impl Live {
         sums
     }
 
+    /// Each live block with the instant of its birth, as well as the instants up to `end` that births are told apart by say.
+    pub fn each(&self, end: Nanos, mut take: impl FnMut(&Block, Nanos)) {
+        for block in self.blocks.iter() {
+            take(&block, self.cohorts.middle(block.cohort, end));
+        }
+    }
+
     /// Live blocks by stack and cohort, in their order.
     pub fn cells(&self, origins: &Origins) -> Vec<Cell> {
         let mut sums = FxHashMap::<u64, (Sum, u32)>::default();
@@ -253,6 +260,14 @@ impl Cohorts {
             earlier.last().map_or(Nanos(0), |start| Nanos(start.0 + 1)),
             later.first().copied().unwrap_or(Nanos(u64::MAX)),
         );
+    }
+
+    /// The middle of a cohort's births.
+    fn middle(&self, cohort: u16, end: Nanos) -> Nanos {
+        let start = |at: usize| self.starts.get(at).copied();
+        let from = usize::from(cohort).checked_sub(1).and_then(start).unwrap_or_default();
+        let to = start(cohort.into()).unwrap_or(end).min(end).max(from);
+        Nanos(from.0 + (to.0 - from.0) / 2)
     }
 
     /// The first cohort that was born after an instant.

@@ -26,6 +26,11 @@ pub fn warn(warnings: &[String]) {
     }
 }
 
+/// Says what is not in a result that has no place for it.
+pub fn note(lines: &[String]) {
+    lines.iter().for_each(|line| say(line));
+}
+
 fn say(text: &str) {
     // Nobody is left to be told where stderr is closed.
     let _ = writeln!(io::stderr(), "analyzer: {}", plain(text));

@@ -2,6 +2,7 @@
 
 use crate::estimate::Estimate;
 use crate::held::{Held, Holder, Holdings};
+use crate::ledger::{Accounts, Ledger};
 use crate::levels::{Level, Leveller};
 use crate::live::{Allocated, Live, Peak, SumsByStack, weight};
 use crate::order::Order;
@@ -26,6 +27,9 @@ pub struct Plan {
     pub instants: Vec<Instant>,
     /// Whether to keep what each stack has allocated.
     pub allocated_by_stack: bool,
+    /// Whether to keep accounts of what is allocated after this instant, up to the last one. Not together with a grid, which
+    /// alone says then how births are told apart.
+    pub ledger: Option<Nanos>,
     /// At which instants to scan the live set, up to the last instant; the others are to be among them.
     pub grid: Option<Grid>,
     /// At which instants to note how much is live, in ascending order, up to the last instant.
@@ -69,6 +73,8 @@ pub struct Replayed {
     pub allocated_by_stack: FxHashMap<Stack, Allocated>,
     /// Up to the last instant.
     pub peak: Peak,
+    /// The accounts, where the plan asks for them.
+    pub accounts: Accounts,
     /// The scans, where the plan asks for them.
     pub history: Option<History>,
     /// How much was live at each instant of the plan's levels.
@@ -136,6 +142,7 @@ pub fn replay(profile: &Profile, survey: &Survey, plan: &Plan) -> Result<Replaye
         threads: order.known.threads,
         allocated_by_stack: taker.allocated_by_stack,
         peak: taker.live.peak,
+        accounts: taker.accounts,
         history: taker.scanner.map(Scanner::finish),
         levels: taker.leveller.finish(),
         lost_events: taker.lost_events,
@@ -204,6 +211,8 @@ pub(crate) struct Taker<'a> {
     snapshots: Vec<Snapshot>,
     scanner: Option<Scanner>,
     leveller: Leveller,
+    ledger: Option<Ledger>,
+    accounts: Accounts,
     holder: Holder,
 }
 
@@ -211,14 +220,19 @@ impl<'a> Taker<'a> {
     fn new(plan: &'a Plan, survey: &Survey) -> Taker<'a> {
         let sinces = plan.instants.iter().map(|instant| instant.since);
         let times = plan.grid.iter().flat_map(|grid| grid.times().iter().copied());
+        let end = plan.instants.last().map_or(Nanos(0), |last| last.at);
+        let ledger = plan.ledger.map(|since| Ledger::new((since, end), survey));
+        let steps = ledger.iter().flat_map(|_| Ledger::steps(end));
         let scanner = plan.grid.as_ref().map(|grid| Scanner::new(grid.clone(), survey.recording()));
         let leveller = Leveller::new(plan.levels.clone());
         Taker {
-            live: Live::new(sinces.chain(times)),
+            live: Live::new(sinces.chain(times).chain(steps)),
             instants: &plan.instants,
             next: after_first(&plan.instants, scanner.as_ref(), &leveller),
             scanner,
             leveller,
+            ledger,
+            accounts: Accounts::default(),
             holder: Holder::default(),
             allocated_by_stack: FxHashMap::default(),
             by_stack: plan.allocated_by_stack,
@@ -267,6 +281,7 @@ impl<'a> Taker<'a> {
     fn add(&mut self, changes: &[Change], origins: &Origins) {
         self.live.apply(changes, origins);
         self.scanner.iter_mut().for_each(|scanner| scanner.count(changes.len()));
+        self.ledger.iter_mut().for_each(|ledger| ledger.apply(changes, origins));
         if self.by_stack {
             for birth in changes.iter().filter_map(|change| change.birth) {
                 let weight = weight(birth.size, birth.origin, origins);
@@ -304,22 +319,26 @@ impl<'a> Taker<'a> {
         let sums = self.live.sums(instant.since, origins);
         let live = sums.iter().fold(Estimate::default(), |sum, (_, sums)| sum.plus(sums.live));
         let (allocated, held) = (self.live.allocated, self.holder.at(instant.at));
+        if let Some(ledger) = self.ledger.as_mut().filter(|_| self.instants.is_empty()) {
+            self.accounts = ledger.close(&self.live, origins);
+        }
         self.snapshots.push(Snapshot { at: instant.at, sums, live, allocated, held });
     }
 
     /// Everything before `time` has been applied.
     pub(crate) fn end_round(&mut self, time: Nanos, origins: &Origins) {
         self.any_round = true;
-        self.add_folded();
+        self.add_folded(Some(time));
         self.take_before(time, origins);
         self.live.end_round(time);
         self.holder.end_round();
     }
 
-    /// Adds what died young before the present round's end.
-    fn add_folded(&mut self) {
+    /// Adds what died young before the present round's end, where it has one.
+    fn add_folded(&mut self, end: Option<Nanos>) {
         for (stack, blocks, bytes) in self.folded.drain(..) {
             self.live.allocated.add(bytes, blocks);
+            self.ledger.iter_mut().for_each(|ledger| ledger.settle(end, stack, blocks, bytes));
             if self.by_stack {
                 self.allocated_by_stack.entry(stack).or_default().add(bytes, blocks);
             }
@@ -329,7 +348,7 @@ impl<'a> Taker<'a> {
     fn finish(&mut self, origins: &Origins) {
         // What follows the last complete round is after every instant.
         if !self.any_round {
-            self.add_folded();
+            self.add_folded(None);
         }
         self.scan_before(Nanos(u64::MAX), origins);
         while let Some(instant) = self.instants.first() {

@@ -1,10 +1,14 @@
 //! The whole line, from bytes to growth, against histories of which the truth is known.
 
+use crate::breakdown::{By, Column};
 use crate::census::Census;
+use crate::choice::{Choice, Rows};
 use crate::compare::{Comparison, compare};
+use crate::figures::{Figures, FiguresByStack};
 use crate::input::Input;
 use crate::instant::At;
 use crate::names::Style;
+use crate::output::rows_text::ALL;
 use crate::output::{folded, json, table, timeline_svg};
 use crate::profile::Profile;
 use crate::replay::{Instant, Plan, replay};
@@ -179,6 +183,35 @@ proptest! {
     }
 
     #[test]
+    fn figures_are_of_what_happened_in_the_span(
+        acts in prop::collection::vec(act(), 1..120), a in 0.0..1.0f64, b in 0.0..1.0f64
+    ) {
+        let (file, truth) = record(&acts);
+        let last = (truth.len() - 1) as f64;
+        let (a, b) = ((a.min(b) * last) as u64, (a.max(b) * last) as u64);
+        let after = open(&file, &at(b));
+        let before = after.moved(&at(a)).unwrap();
+        let mut comparison = compare(&before, &after, &Lookup::default(), |_| {}).unwrap();
+        let all = FiguresByStack::of(&mut comparison, &before, &after, &Lookup::default(), |_| {}).unwrap();
+        let mut sum = Figures::default();
+        all.iter().for_each(|(_, _, figures)| sum += figures);
+        let size = |(_, size, _): &(u64, u64, u64)| *size as f64;
+        let born = |at: u64| truth[at as usize].values().filter(move |(born, ..)| *born == at).map(size);
+        let allocated: f64 = (a + 1..=b).flat_map(born).sum();
+        let live = |at: u64| truth[at as usize].values().map(size).sum::<f64>();
+        prop_assert_eq!(sum.flow.allocated.bytes.value, allocated);
+        prop_assert_eq!(sum.freed().bytes.value, live(a) + allocated - live(b));
+        prop_assert_eq!(sum.net(), live(b) - live(a));
+        // Nanoseconds are less than the settle time: what is allocated and freed in the span dies young.
+        prop_assert_eq!(sum.flow.temporary.bytes.value, allocated - comparison.growth.retained.bytes);
+        prop_assert_eq!(sum.standing.peak.value, comparison.peak.bytes);
+        let largest = truth[b as usize].values().map(|(_, size, _)| *size).max().unwrap_or(0);
+        prop_assert_eq!(sum.standing.ages.largest, largest);
+        let ages: f64 = truth[b as usize].values().map(|(born, size, _)| (b - born) as f64 * *size as f64).sum();
+        prop_assert!((sum.standing.ages.sum * 1e9 - ages).abs() <= live(b) * 1.0001, "{} {ages}", sum.standing.ages.sum * 1e9);
+    }
+
+    #[test]
     fn any_bytes_are_survived(bytes: Vec<u8>, cut in 0..2000usize) {
         let mut file = sampled(1, 3);
         file.truncate(cut);
@@ -190,14 +223,20 @@ proptest! {
 /// All texts of a file; `None` where it cannot be read.
 fn everything(bytes: &[u8]) -> Option<String> {
     let after = Input::find(Profile::in_memory(Path::new("cut.prof"), bytes), &At::End).ok()?;
-    let comparison = compare(&after.moved(&At::Start).ok()?, &after, &Lookup::default(), |_| {}).ok()?;
-    let names = comparison.tree.symbols.display(Style::Short);
+    let before = after.moved(&At::Start).ok()?;
+    let lookup = Lookup::default();
+    let mut comparison = compare(&before, &after, &lookup, |_| {}).ok()?;
+    let mut names = comparison.tree.symbols.display(Style::Short);
+    let rows = Rows { by: By::Function, sort: Column::Allocated, columns: ALL.to_vec() };
+    let choice = Choice { rows: Some(rows), ..Choice::default() };
+    let style = (&mut names, Style::Short);
+    let chosen = choice.apply(&mut comparison, style, [&before, &after], &lookup, |_| {}).ok()?;
     let mut out = Vec::new();
-    table::write(&comparison, &names, table::Extent { width: 100, top: 20 }, &mut out).ok()?;
+    table::write(&comparison, &names, &chosen, table::Extent { width: 100, top: 20 }, &mut out).ok()?;
     let pruned = comparison.growth.prune(&comparison.tree, 0.0);
     folded::write(&comparison.tree, &pruned, &names, &mut out).ok()?;
-    serde_json::to_writer(&mut out, &json::Diff::new(&comparison, &names)).ok()?;
-    timeline_svg::write(&draw(&after.moved(&At::Start).ok()?, &after).ok()?, &mut out).ok()?;
+    serde_json::to_writer(&mut out, &json::Diff::new(&comparison, &names, &chosen)).ok()?;
+    timeline_svg::write(&draw(&before, &after).ok()?, &mut out).ok()?;
     String::from_utf8(out).ok()
 }
 

@@ -4,10 +4,13 @@
 //! one byte, length in two, time in eight, content), which are framed here.
 #![no_main]
 
+use analyzer::breakdown::{By, Column};
+use analyzer::choice::{Choice, Rows};
 use analyzer::compare::compare;
 use analyzer::input::Input;
 use analyzer::instant::At;
 use analyzer::names::Style;
+use analyzer::output::rows_text::ALL;
 use analyzer::output::timeline_text::Canvas;
 use analyzer::output::{folded, json, table, timeline_svg, timeline_text};
 use analyzer::profile::Profile;
@@ -63,11 +66,16 @@ fn across(a: &[u8], b: &[u8]) -> Option<()> {
 }
 
 fn say(before: &Input, after: &Input) -> Option<()> {
-    let comparison = compare(before, after, &Lookup::default(), |_| {}).ok()?;
-    let names = comparison.tree.symbols.display(Style::Short);
+    let lookup = Lookup::default();
+    let mut comparison = compare(before, after, &lookup, |_| {}).ok()?;
+    let mut names = comparison.tree.symbols.display(Style::Short);
+    let rows = Rows { by: By::Library, sort: Column::Allocated, columns: ALL.to_vec() };
+    let choice = Choice { rows: Some(rows), ..Choice::default() };
+    let style = (&mut names, Style::Short);
+    let chosen = choice.apply(&mut comparison, style, [before, after], &lookup, |_| {}).ok()?;
     let extent = table::Extent { width: 80, top: 5 };
-    table::write(&comparison, &names, extent, std::io::sink()).ok()?;
+    table::write(&comparison, &names, &chosen, extent, std::io::sink()).ok()?;
     let pruned = comparison.growth.prune(&comparison.tree, 0.0);
     folded::write(&comparison.tree, &pruned, &names, std::io::sink()).ok()?;
-    serde_json::to_writer(std::io::sink(), &json::Diff::new(&comparison, &names)).ok()
+    serde_json::to_writer(std::io::sink(), &json::Diff::new(&comparison, &names, &chosen)).ok()
 }

@@ -3,18 +3,21 @@
 use super::{lookup, open, write_to};
 use crate::cli::{Flamegraph, Width};
 use crate::message::{self, SymbolBar};
-use analyzer::output::{svg, table};
+use analyzer::output::{rows_text, svg, table};
 use analyzer::units::{Bytes, Seconds};
 use analyzer::weigh::weigh;
 use anyhow::Result;
 
 pub fn run(options: &Flamegraph) -> Result<()> {
+    let choice = options.selection.choice()?;
     let input = open(&options.file)?;
     let mut bar = SymbolBar::new();
-    let weighed =
+    let mut weighed =
         weigh(&input, options.value.into(), &lookup(&options.symbols)?, |progress| bar.update(progress))?;
     drop(bar);
     message::warn(&weighed.warnings);
+    let names = weighed.tree.symbols.display(options.symbols.names.into());
+    let hidden = choice.filter_weighed(&mut weighed, &names);
     let (what, meaning) = match options.value {
         Width::Live => ("Live", "bytes live at the instant"),
         Width::Peak => ("Live at the peak", "bytes live when most was live"),
@@ -25,9 +28,12 @@ pub fn run(options: &Flamegraph) -> Result<()> {
     let recording = input.survey.recording();
     let captions = svg::Captions {
         title: format!("{what} {}: {file} ({at})", Bytes(weighed.bytes)),
-        subtitle: format!("{meaning}; {recording}; {}", table::lost(weighed.lost_events)),
+        subtitle: format!(
+            "{meaning}; {recording}; {}{}",
+            table::lost(weighed.lost_events),
+            rows_text::hidden_text(hidden.as_ref())
+        ),
     };
-    let names = weighed.tree.symbols.display(options.symbols.names.into());
     let pruned = weighed.tree.prune(svg::LEAST, |bytes| *bytes);
     write_to(options.output.as_deref(), |out| svg::write(&weighed.tree, &pruned, &names, &captions, out))
 }

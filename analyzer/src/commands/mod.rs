@@ -3,6 +3,7 @@
 mod run;
 mod report;
 mod diff;
+mod check;
 mod flamegraph;
 mod timeline;
 mod export;
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 pub fn run(cli: &Cli) -> Result<ExitCode> {
     match &cli.command {
         Command::Run(options) => return run::run(options),
+        Command::Check(options) => return check::run(options),
         Command::Report(options) => report::run(options)?,
         Command::Diff(options) => diff::run(options)?,
         Command::Flamegraph(options) => flamegraph::run(options)?,

@@ -11,17 +11,22 @@ use analyzer::story::tell;
 use anyhow::Result;
 
 pub fn run(options: &Report) -> Result<()> {
+    let choice = options.table.choice(&options.selection)?;
     let (from, to) = span(options.span.as_deref())?;
     let after = Input::open(&Target { path: options.file.clone(), at: to })?;
     let before = after.moved(&from)?;
     let mut bar = SymbolBar::new();
     let style = options.symbols.names.into();
-    let story = tell(&before, &after, &lookup(&options.symbols)?, style, |progress| bar.update(progress))?;
+    let lookup = lookup(&options.symbols)?;
+    let mut story = tell(&before, &after, &lookup, style, |progress| bar.update(progress))?;
+    let names = (&mut story.names, style);
+    let update = |progress| bar.update(progress);
+    let chosen = choice.apply(&mut story.comparison, names, [&before, &after], &lookup, update)?;
     drop(bar);
     message::warn(&story.comparison.warnings);
     let extent = Extent { width: width(), top: options.top };
     write_to(None, |mut out| match options.json {
-        true => write_json(&report_json::Report::new(&story, &after.survey, options.top), out),
-        false => report_text::write(&story, &after.survey, extent, &mut out),
+        true => write_json(&report_json::Report::new(&story, &after.survey, &chosen, options.top), out),
+        false => report_text::write(&story, &after.survey, &chosen, extent, &mut out),
     })
 }

@@ -4,8 +4,10 @@
 //! `module` a file name; `thread` is a thread's name, or null where the stack was reached in threads of several.
 
 use crate::calltree::{CallTree, NodeHandle};
+use crate::choice::Chosen;
 use crate::compare::{Comparison, Side};
 use crate::growth::GrownStack;
+use crate::output::rows_json::ChosenJson;
 use crate::rows::Cells;
 use crate::symbols::{Frame, Names};
 use serde::{Serialize, Serializer};
@@ -25,6 +27,8 @@ pub struct Diff<'a> {
     net_bytes: i64,
     lost_events: u64,
     warnings: &'a [String],
+    #[serde(flatten)]
+    chosen: ChosenJson<'a>,
     stacks: Stacks<'a>,
 }
 
@@ -64,7 +68,7 @@ pub(super) struct StackFrame<'a> {
 
 impl<'a> Diff<'a> {
     /// What stands in it.
-    pub fn new(comparison: &'a Comparison, names: &'a Names) -> Diff<'a> {
+    pub fn new(comparison: &'a Comparison, names: &'a Names, chosen: &'a Chosen) -> Diff<'a> {
         let retained = comparison.growth.retained;
         Diff {
             version: VERSION,
@@ -77,6 +81,7 @@ impl<'a> Diff<'a> {
             net_bytes: integer(comparison.after.live_bytes) - integer(comparison.before.live_bytes),
             lost_events: comparison.lost_events,
             warnings: &comparison.warnings,
+            chosen: ChosenJson::new(chosen, &comparison.tree, names),
             stacks: stacks(comparison, names),
         }
     }

@@ -4,8 +4,10 @@
 //! What was not measured is null.
 
 use crate::calltree::{CallTree, NodeHandle};
+use crate::choice::Chosen;
 use crate::growth::GrownStack;
 use crate::output::json::{Stack, StackFrame, VERSION, frames, integer};
+use crate::output::rows_json::ChosenJson;
 use crate::shape::Kind;
 use crate::story::{Change, Holders, Story, mark_near, per_mark};
 use crate::survey::Survey;
@@ -35,6 +37,8 @@ pub struct Report<'a> {
     allocated_count: i64,
     retained_bytes: i64,
     net_bytes: i64,
+    #[serde(flatten)]
+    chosen: ChosenJson<'a>,
     growth: Stacks<'a>,
     peak_stacks: Vec<Weight<'a>>,
     threads: Threads<'a>,
@@ -159,7 +163,7 @@ struct ShapedStack<'a> {
 
 impl<'a> Report<'a> {
     /// What stands in it; of the peak and of holders as many stacks as `top`.
-    pub fn new(story: &'a Story, survey: &'a Survey, top: usize) -> Report<'a> {
+    pub fn new(story: &'a Story, survey: &'a Survey, chosen: &'a Chosen, top: usize) -> Report<'a> {
         let comparison = &story.comparison;
         let (before, after) = (&comparison.before, &comparison.after);
         let finding = &story.finding;
@@ -209,6 +213,7 @@ impl<'a> Report<'a> {
             allocated_count: integer(comparison.allocated.blocks),
             retained_bytes: integer(comparison.growth.retained.bytes),
             net_bytes: integer(after.live_bytes) - integer(before.live_bytes),
+            chosen: ChosenJson::new(chosen, &comparison.tree, &story.names),
             growth: Stacks { story, survey },
             peak_stacks: peak_stacks.collect(),
             threads: Threads {

@@ -1,9 +1,11 @@
 //! A report for a terminal: the verdict, what it rests on, and the stacks.
 
+use crate::breakdown::By;
 use crate::calltree::{CallTree, NodeHandle};
+use crate::choice::Chosen;
 use crate::compare::Comparison;
 use crate::output::table::{self, Extent, callers_line, cut, interval};
-use crate::output::top;
+use crate::output::{rows_text, top};
 use crate::shape::{Kind, Shape};
 use crate::story::{Holders, Story, mark_near, per_mark};
 use crate::survey::{Segment, Survey};
@@ -20,7 +22,13 @@ const FEW: usize = 5;
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(story: &Story, survey: &Survey, extent: Extent, out: &mut impl Write) -> io::Result<()> {
+pub fn write(
+    story: &Story,
+    survey: &Survey,
+    chosen: &Chosen,
+    extent: Extent,
+    out: &mut impl Write,
+) -> io::Result<()> {
     write_verdict(story, extent, out)?;
     write_facts(story, survey, out)?;
     if let Some(parts) = &story.finding.whole {
@@ -43,12 +51,14 @@ pub fn write(story: &Story, survey: &Survey, extent: Extent, out: &mut impl Writ
     if story.finding.class == Class::MappedGrowth {
         write_holders("mappings", "Mapped memory, by the stack that maps it", &story.mappings, extent, out)?;
     }
-    writeln!(out, "\nLive heap by stack: allocated in the span, and live at its end")?;
+    let by = chosen.breakdown.as_ref().map_or(By::Stack, |(rows, _)| rows.by);
+    writeln!(out, "\nLive heap by {}: allocated in the span, and live at its end", by.text())?;
+    rows_text::write_hidden(chosen, out)?;
     let note = |node| {
         let development = story.stacks.get(&node)?;
         Some(shape_line(&development.shape, story, survey))
     };
-    table::write_growth(&story.comparison, &story.names, extent, note, out)?;
+    table::write_chosen(&story.comparison, &story.names, chosen, extent, note, out)?;
     table::write_warnings(&story.comparison.warnings, out)
 }
 

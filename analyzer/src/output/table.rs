@@ -1,10 +1,11 @@
 //! A table of growth for a terminal: two lines a stack, its figures and function, and its callers.
 
 use crate::calltree::NodeHandle;
+use crate::choice::Chosen;
 use crate::compare::{Comparison, Side};
 use crate::growth::{Growth, Meaning};
 use crate::modules::file_name;
-use crate::output::top;
+use crate::output::{rows_text, top};
 use crate::symbols::Names;
 use crate::units::{Bytes, Count, Net, plain};
 use std::io::{self, Write};
@@ -50,10 +51,17 @@ pub fn lost(events: u64) -> String {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(comparison: &Comparison, names: &Names, extent: Extent, mut out: impl Write) -> io::Result<()> {
+pub fn write(
+    comparison: &Comparison,
+    names: &Names,
+    chosen: &Chosen,
+    extent: Extent,
+    mut out: impl Write,
+) -> io::Result<()> {
     writeln!(out, "{}", title(comparison))?;
     writeln!(out, "{}", subtitle(comparison))?;
-    write_growth(comparison, names, extent, |_| None, &mut out)?;
+    rows_text::write_hidden(chosen, &mut out)?;
+    write_chosen(comparison, names, chosen, extent, |_| None, &mut out)?;
     write_warnings(&comparison.warnings, &mut out)
 }
 
@@ -65,11 +73,31 @@ pub fn write_warnings(warnings: &[String], out: &mut impl Write) -> io::Result<(
     warnings.iter().try_for_each(|warning| writeln!(out, "warning: {}", plain(warning)))
 }
 
+/// Writes the rows that were asked for, or else the table of growth.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_chosen(
+    comparison: &Comparison,
+    names: &Names,
+    chosen: &Chosen,
+    extent: Extent,
+    note: impl Fn(NodeHandle) -> Option<String>,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    match &chosen.breakdown {
+        Some((rows, columns)) => {
+            rows_text::write((rows, columns), (&comparison.tree, names), extent, note, out)
+        }
+        None => write_growth(comparison, names, extent, note, out),
+    }
+}
+
 /// Writes the table itself; `note` says something more of a stack, on a line of its own.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write_growth(
+fn write_growth(
     comparison: &Comparison,
     names: &Names,
     extent: Extent,

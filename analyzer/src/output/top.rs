@@ -2,7 +2,8 @@
 
 use crate::calltree::{CallTree, NodeHandle};
 use crate::names::{self, Style};
-use crate::symbols::Names;
+use crate::symbols::{Names, SymbolHandle};
+use rustc_hash::FxHashMap;
 use std::borrow::Cow;
 
 /// Entry points of allocators, Python's included.
@@ -30,6 +31,9 @@ const ALLOCATORS: [&str; 22] = [
     "_PyObject_Realloc",
     "pymalloc_alloc",
 ];
+
+/// Stands for a stack without frames.
+pub const NO_STACK: &str = "[no stack]";
 
 /// Namespaces of the standard libraries.
 const LIBRARIES: [&str; 6] = ["std::", "__gnu_cxx::", "alloc::", "<alloc::", "core::", "<core::"];
@@ -61,10 +65,15 @@ const INNER: [&str; 23] = [
     "try_allocate_in",
 ];
 
+/// Whether a function, by its short name, is an entry point of an allocator.
+pub(crate) fn is_allocator(name: &str) -> bool {
+    ALLOCATORS.contains(&name)
+}
+
 /// Whether a function, by its short name, only passes a request on to the allocator.
 fn is_passage(name: &str) -> bool {
     let last = name.rsplit("::").next().unwrap_or("");
-    ALLOCATORS.contains(&name) || (is_library(name) && INNER.contains(&last))
+    is_allocator(name) || (is_library(name) && INNER.contains(&last))
 }
 
 /// Whether a function, by its short name, is of a standard library.
@@ -90,9 +99,26 @@ pub fn of_stack<'a, V>(tree: &'a CallTree<V>, node: NodeHandle, names: &'a Names
         }
     }
     if top.is_empty() {
-        top.push("[no stack]");
+        top.push(NO_STACK);
     }
     top
+}
+
+/// Of each node, by its number: the function of its innermost frame that is not a passage to the allocator.
+pub fn owners<V>(tree: &CallTree<V>) -> Vec<Option<SymbolHandle>> {
+    let mut passages = FxHashMap::<SymbolHandle, bool>::default();
+    let owners = tree.descend(None, |caller: Option<(SymbolHandle, bool)>, frame| {
+        let is_passed = *passages.entry(frame.symbol).or_insert_with(|| {
+            let linkage = tree.symbols.get(frame.symbol).map_or("", |symbol| &*symbol.function);
+            is_passage(&names::display(linkage, Style::Short))
+        });
+        match caller {
+            // Below a function of the program; without one the leaf itself has it.
+            Some((owner, false)) if is_passed => Some((owner, false)),
+            _ => Some((frame.symbol, is_passed)),
+        }
+    });
+    owners.into_iter().map(|owner| owner.map(|(symbol, _)| symbol)).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 mod synthetic;
 mod dsl;
 mod fork;
+mod check;
 mod diff;
+mod options;
 mod golden;
 mod run;
 mod segments;
