@@ -225,9 +225,51 @@ mod tests {
         }
     }
 
+    const INTERVAL: u64 = 512 * 1024;
+
+    /// Samples of a mix: sizes, and how many blocks there are of each.
+    fn sample(mix: &[(u64, u32)], uniform: &mut Uniform) -> Estimate {
+        let mut sum = Estimate::default();
+        for &(size, n) in mix {
+            // Skips over the blocks that are not sampled, instead of tossing for each.
+            let miss = (-(size as f64) / INTERVAL as f64).exp();
+            let mut at = (uniform.next().ln() / miss.ln()).floor();
+            while at < f64::from(n) {
+                sum.add(size, INTERVAL);
+                at += 1.0 + (uniform.next().ln() / miss.ln()).floor();
+            }
+        }
+        sum
+    }
+
+    #[test]
+    fn differences_and_shares_contain_the_truth_in_at_least_93_of_100_runs() {
+        let mixes: [[&[(u64, u32)]; 2]; 4] = [
+            [&[(64, 400_000)], &[(64, 100_000)]],
+            [&[(181, 60_000), (1 << 20, 20)], &[(4096, 10_000)]],
+            [&[(4096, 5_000)], &[(4096, 5_000)]],
+            [&[(16, 500_000)], &[(2 << 20, 10)]],
+        ];
+        for (number, [one, other]) in mixes.iter().enumerate() {
+            let mut uniform = Uniform(70 + number as u64);
+            let bytes =
+                |mix: &[(u64, u32)]| mix.iter().map(|&(size, n)| size as f64 * f64::from(n)).sum::<f64>();
+            let (difference, share) = (bytes(one) - bytes(other), bytes(one) / (bytes(one) + bytes(other)));
+            let (mut differences, mut shares) = (0, 0);
+            const RUNS: u32 = 300;
+            for _ in 0..RUNS {
+                let (one, other) = (sample(one, &mut uniform).bytes, sample(other, &mut uniform).bytes);
+                let holds = |(low, high): (f64, f64), truth: f64| u32::from(low <= truth && truth <= high);
+                differences += holds(one.difference_ci95(&other), difference);
+                shares += holds(one.plus(other).share_ci95(&one), share);
+            }
+            assert!(differences * 100 >= 93 * RUNS, "differences of mix {number}: {differences} of {RUNS}");
+            assert!(shares * 100 >= 93 * RUNS, "shares of mix {number}: {shares} of {RUNS}");
+        }
+    }
+
     #[test]
     fn intervals_contain_the_truth_in_at_least_93_of_100_runs() {
-        let interval = 512 * 1024;
         // (size, how many of them are live), several mixes of about 20 to 400 MiB
         let mixes: [&[(u64, u32)]; 5] = [
             &[(16, 4_000_000)],
@@ -242,16 +284,7 @@ mod tests {
             let count = mix.iter().map(|&(_, n)| f64::from(n)).sum::<f64>();
             let (mut bytes_in, mut count_in) = (0, 0);
             for _ in 0..100 {
-                let mut sum = Estimate::default();
-                for &(size, n) in *mix {
-                    // Skips over the blocks that are not sampled, instead of tossing for each.
-                    let miss = (-(size as f64) / interval as f64).exp();
-                    let mut at = (uniform.next().ln() / miss.ln()).floor();
-                    while at < f64::from(n) {
-                        sum.add(size, interval);
-                        at += 1.0 + (uniform.next().ln() / miss.ln()).floor();
-                    }
-                }
+                let sum = sample(mix, &mut uniform);
                 let holds = |(low, high): (f64, f64), truth: f64| u32::from(low <= truth && truth <= high);
                 bytes_in += holds(sum.bytes.ci95(), truth);
                 count_in += holds(sum.blocks.ci95(), count);
