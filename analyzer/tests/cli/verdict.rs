@@ -150,22 +150,27 @@ fn a_leak_is_growth_of_the_live_heap() {
 
 /// A burst on many threads: 200 MiB were live in it, and RSS stays.
 fn burst(threshold: u64) -> Dir {
+    burst_in(Run::new(), Some(threshold))
+}
+
+fn burst_in(run: Run, threshold: Option<u64>) -> Dir {
     let mut blocks = Vec::new();
-    Run::new().seconds(move |run, passed| {
+    run.seconds(move |run, passed| {
         match passed {
             10..=29 => blocks.extend((0..10).map(|_| (run.alloc(MIB, &TEMPORARY), MIB))),
             30..=49 => blocks.drain(..10).collect::<Vec<_>>().into_iter().for_each(|block| run.free(block)),
             _ => {}
         }
         let system = (10 + if passed < 10 { 0 } else { (passed.min(29) - 9) * 10 }) * MIB;
-        vec![
+        let mut vitals = vec![
             (Vital::RssAnon, 5 * MIB + system),
             (Vital::AllocatorSystem, system),
             (Vital::AllocatorInUse, run.live),
             (Vital::Arenas, 64),
-            (Vital::MapThreshold, threshold),
             (Vital::Threads, if (10..50).contains(&passed) { 64 } else { 4 }),
-        ]
+        ];
+        vitals.extend(threshold.map(|bytes| (Vital::MapThreshold, bytes)));
+        vitals
     })
 }
 
@@ -190,6 +195,30 @@ fn a_raised_threshold_is_named() {
     let dir = burst(32 * MIB);
     is_class(&report(&dir), "allocator-retention");
     says(&dir, &["MALLOC_MMAP_THRESHOLD_=131072", "raised its threshold to 32.0 MiB"]);
+}
+
+#[test]
+fn a_threshold_that_nobody_states_is_known_by_large_blocks_that_are_held() {
+    let dir = burst_in(Run::new(), None);
+    says(
+        &dir,
+        &["MALLOC_MMAP_THRESHOLD_=131072", "200 MiB of what was live at the peak were blocks of 128 KiB"],
+    );
+}
+
+#[test]
+fn advice_is_for_the_allocator_in_use() {
+    let allocators = [
+        ("/usr/lib/libjemalloc.so.2", "dirty_decay_ms"),
+        ("/usr/lib/libtcmalloc_minimal.so.4", "TCMALLOC_RELEASE_RATE"),
+        ("/usr/lib/libmimalloc.so.2", "MIMALLOC_PURGE_DELAY"),
+    ];
+    for (value, advice) in allocators {
+        let mut run = Run::new();
+        run.file.records(0, &[Record::Fact { key: "allocator", value }]);
+        let text = says(&burst_in(run, None), &["trim has the allocator return", advice]);
+        assert!(!text.contains("MALLOC_ARENA_MAX") && !text.contains("malloc_trim"), "{text}");
+    }
 }
 
 /// Every second one more is acquired, by a stack of two frames.
