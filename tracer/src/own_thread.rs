@@ -34,9 +34,14 @@ pub fn forked() {
     THREADS.iter().for_each(|place| place.store(0, Relaxed));
 }
 
-/// How many run.
+/// How many the kernel counts: one that was just created may not have begun, and one that is done may not have ended.
 pub fn running() -> u32 {
-    writer::threads() + watch::threads() + vitals::threads() + control::threads()
+    let at_work = writer::threads() + watch::threads() + vitals::threads() + control::threads();
+    let process = std::process::id();
+    // SAFETY: asks whether a thread of this process exists; no signal is sent.
+    let exists = |tid: u32| unsafe { libc::syscall(libc::SYS_tgkill, process, tid, 0) } == 0;
+    let alive = THREADS.iter().map(|place| place.load(Acquire)).filter(|&tid| tid != 0 && exists(tid));
+    at_work.max(alive.count() as u32)
 }
 
 /// The CPU time of those that have begun and not ended.
