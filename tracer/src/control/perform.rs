@@ -21,7 +21,8 @@ pub fn perform(line: &str) -> String {
             "flush" => ask(Order::Flush),
             "pause" => ask(Order::Pause),
             "resume" => ask(Order::Resume),
-            "stop" => ask(Order::Stop),
+            // The client is told when the socket has gone.
+            "stop" => ask(Order::Stop).inspect(|_| super::end()),
             "status" => Ok(status()),
             "trim" => trim(),
             _ => Err(format!("unknown command '{command}'; there are {COMMANDS}")),

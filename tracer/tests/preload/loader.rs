@@ -108,9 +108,9 @@ fn everything_at_the_loader_at_once() {
         path.display().to_string()
     };
     let program = compiled("loader_storm.cpp", "loader_storm", &["-rdynamic"]);
-    for mode in ["interval=every,lossless=on,settle=10ms", "interval=2,settle=10ms"] {
+    for mode in machine().modes.iter().map(|mode| format!("{mode},settle=10ms")) {
         let case = Case::of(program.clone()).arg(library("a")).arg(library("b")).arg("200");
-        case.settings(mode).unchanged().exact();
+        case.settings(&mode).unchanged().exact();
     }
 }
 

@@ -54,8 +54,8 @@ fn cancelled_while_allocating() {
 
 #[test]
 fn names_are_recorded() {
-    for mode in ["interval=every,lossless=on,settle=10ms", "interval=2,settle=10ms"] {
-        let traced = Case::new("thread_names.c").settings(mode).unchanged().exact();
+    for mode in machine().modes.iter().map(|mode| format!("{mode},settle=10ms")) {
+        let traced = Case::new("thread_names.c").settings(&mode).unchanged().exact();
         let threads = analyzer(&["info", traced.profile.to_str().unwrap(), "--json"])["threads"].clone();
         let names: Vec<_> = threads.as_array().unwrap().iter().map(|thread| thread["name"].clone()).collect();
         for name in ["at-once", "later"] {

@@ -2,8 +2,8 @@
 //! glibc keeps the values of the first 32 keys in the thread's descriptor, where reading and writing them neither allocates nor
 //! locks. The library's key is made with the process's first allocation, and is one of them.
 //!
-//! Blocks go from thread to thread. The key's destructor gives a block back once the thread's stream is another's to take, which
-//! another destructor sees to, perhaps a later one: glibc goes round up to four times. What a thread allocates or frees after
+//! Blocks go from thread to thread. The key's destructor gives a block back once the thread's stream is another's to take and
+//! its end is noted, which other destructors see to, perhaps later ones: glibc goes round up to four times. What a thread allocates or frees after
 //! the last round costs a block, of some hundred bytes, if it is recorded.
 
 use crate::errno::Errno;
@@ -141,7 +141,8 @@ unsafe extern "C" fn thread_ends(block: *mut c_void) {
     let block = unsafe { &*block.cast::<Block>() };
     // SAFETY: the bytes are this thread's.
     let local = unsafe { &*block.bytes.get().cast_const().cast::<Local>() };
-    if local.stream.get().is_null() && local.guard() == Guard::Open {
+    let is_done = local.stream.get().is_null() && local.creator.get() == 0;
+    if is_done && local.guard() == Guard::Open {
         // SAFETY: as above, and no reference to them is in use: the thread's hooks are not at work.
         unsafe { block.bytes.get().write([0; SIZE]) };
         block.taken.store(false, Release);
