@@ -1,37 +1,62 @@
 //! A program that does not end is a failure that says where each of its threads is.
 
 use crate::harness::{Case, machine};
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-/// Waits for the end of `child` and of all processes that still have its stdout; past the limit, says where they hang, kills
-/// them and fails.
-pub fn wait(mut child: Child, limit: Duration, stdout: &Path) -> ExitStatus {
-    let deadline = Instant::now() + limit;
-    let mut ended = None;
-    loop {
-        ended = ended.or(child.try_wait().unwrap());
-        let left = users(stdout);
-        if let (Some(status), true) = (ended, left.is_empty()) {
-            return status;
-        }
-        if Instant::now() > deadline {
-            // The program itself may have closed it.
-            let left = [child.id()]
-                .into_iter()
-                .filter(|pid| ended.is_none() && !left.contains(pid))
-                .chain(left.iter().copied());
-            let left: Vec<u32> = left.collect();
-            let where_they_hang: String = left.iter().map(|&pid| threads_of(pid)).collect();
-            for pid in left {
-                Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
+/// A program that was started, and what it starts; killed where a test ends before it.
+pub struct Running {
+    pub child: Child,
+    stdout: PathBuf,
+}
+
+impl Running {
+    /// Starts it with a new file as its stdout.
+    pub fn start(mut command: Command, stdout: &Path) -> Running {
+        let file = File::create(stdout).unwrap();
+        // Held until the last process that inherits the descriptor has closed it or ended.
+        file.lock().unwrap();
+        let child = command.stdout(file).spawn().unwrap();
+        Running { child, stdout: stdout.into() }
+    }
+
+    /// Waits for its end and that of all processes that still have its stdout; past the limit, says where they hang and fails.
+    pub fn wait(mut self, limit: Duration) -> ExitStatus {
+        let deadline = Instant::now() + limit;
+        let stdout = File::open(&self.stdout).unwrap();
+        let mut ended = None;
+        loop {
+            ended = ended.or(self.child.try_wait().unwrap());
+            if let (Some(status), Ok(())) = (ended, stdout.try_lock()) {
+                return status;
             }
-            child.wait().unwrap();
-            panic!("not done after {limit:?}\n{where_they_hang}");
+            if Instant::now() > deadline {
+                let where_they_hang: String = self.left().into_iter().map(threads_of).collect();
+                panic!("not done after {limit:?}\n{where_they_hang}");
+            }
+            std::thread::sleep(Duration::from_millis(2));
         }
-        std::thread::sleep(Duration::from_millis(2));
+    }
+
+    /// The processes that have not ended. The program itself may have closed its stdout.
+    fn left(&mut self) -> Vec<u32> {
+        let mut left = users(&self.stdout);
+        let id = self.child.id();
+        if self.child.try_wait().unwrap().is_none() && !left.contains(&id) {
+            left.insert(0, id);
+        }
+        left
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for pid in self.left() {
+            Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
+        }
+        self.child.wait().unwrap();
     }
 }
 

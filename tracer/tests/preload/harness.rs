@@ -7,7 +7,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use crate::hang;
+use crate::hang::Running;
 pub use crate::machine::machine;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -200,11 +200,11 @@ impl Case {
         let mut command = machine().command(&self.program, &libraries);
         command.args(&self.args).envs(self.variables.iter().copied());
         command.current_dir(directory).stdin(Stdio::null());
-        command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
+        command.stderr(File::create(&stderr).unwrap());
         if let Some(settings) = settings {
             command.env("LIBTRACE", settings);
         }
-        let status = hang::wait(command.spawn().unwrap(), self.limit, &stdout);
+        let status = Running::start(command, &stdout).wait(self.limit);
         let read = |path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
         Outcome { stdout: read(stdout), stderr: read(stderr), status }
     }

@@ -6,7 +6,7 @@
 //! a twentieth. The tracer's own memory, which is some megabytes here and measured, is left out of account.
 
 use crate::controlled::{LIMIT, ctl, done, wait_until};
-use crate::hang;
+use crate::hang::Running;
 use crate::harness::{Outcome, Traced, analyzer, analyzer_command, compiled, machine, tracer};
 use prof::record::Vital;
 use prof::{BlockKind, Reader, Record};
@@ -53,7 +53,7 @@ fn known_with(behaviour: &str, act: Option<&Act>, look: impl Fn(&Known) + Sync) 
         for settings in [EVERY, AUTO] {
             let look = &look;
             scope.spawn(move || {
-                let run = run(&mut command(behaviour), settings, act);
+                let run = run(command(behaviour), settings, act);
                 look(&Known::of(run, settings));
             });
         }
@@ -67,20 +67,20 @@ fn command(behaviour: &str) -> Command {
 }
 
 /// One run, which has to end well.
-fn run(command: &mut Command, settings: &str, act: Option<&Act>) -> Traced {
+fn run(mut command: Command, settings: &str, act: Option<&Act>) -> Traced {
     let directory = tempfile::tempdir().unwrap();
     let profile = directory.path().join("run.prof");
     command.current_dir(directory.path()).env("LIBTRACE", format!("out=run.prof,{settings},{FINE}"));
     let (stdout, stderr) = (directory.path().join("stdout"), directory.path().join("stderr"));
     let read = |path| fs::read_to_string(path).unwrap();
-    command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
-    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    command.stdin(Stdio::piped()).stderr(File::create(&stderr).unwrap());
+    let mut running = Running::start(command, &stdout);
     if let Some(act) = act {
         wait_until("the program waits", || read(&stdout).contains("waiting\n"));
-        act(child.id(), &profile);
-        child.stdin.take().unwrap().write_all(b"\n").unwrap();
+        act(running.child.id(), &profile);
+        running.child.stdin.take().unwrap().write_all(b"\n").unwrap();
     }
-    let status = hang::wait(child, LIMIT, &stdout);
+    let status = running.wait(LIMIT);
     let outcome = Outcome { stdout: read(&stdout), stderr: read(&stderr), status };
     assert!(status.success() && outcome.stderr.is_empty(), "{status}: {}", outcome.stderr);
     Traced::of(outcome, profile, directory)
@@ -431,7 +431,7 @@ fn the_limit_of_a_control_group() {
         shell.arg(setting);
     }
     shell.arg(traced.get_program()).args(traced.get_args());
-    let known = Known::of(run(&mut shell, EVERY, None), EVERY);
+    let known = Known::of(run(shell, EVERY, None), EVERY);
     let said = &known.json["cgroup"];
     assert_eq!(said["limit_bytes"], LIMIT);
     known.is("live-growth", &["The control group's limit is 512 MiB", "at this rate it will be reached in"]);
