@@ -4,22 +4,23 @@ use crate::calltree::NodeHandle;
 use crate::compare::Comparison;
 use crate::figures::{Figures, FiguresByStack, Owner, Standing};
 use crate::filter::Shown;
-use crate::growth::Meaning;
+use crate::growth::{Grown, Meaning};
 use crate::output::top;
 use crate::symbols::Names;
+use clap::ValueEnum;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
 /// What a row is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum By {
-    /// The function that asked the allocator, or a library for it.
+    /// The function that asked the allocator for memory
     Function,
-    /// The module of that function.
+    /// The library of that function
     Library,
-    /// Threads of one name.
+    /// Threads of one name
     Thread,
-    /// A stack.
+    /// A stack
     #[default]
     Stack,
 }
@@ -36,34 +37,33 @@ impl By {
     }
 }
 
-/// What rows are sorted by, and what a column shows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What a column shows, with its 95 % interval where it is an estimate, and what rows are sorted by; shares by the bytes that
+/// they are of.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Column {
-    /// Allocated in the span and live at its end.
+    /// Allocated in the span and live at its end
     Retained,
-    /// The row's share of that.
+    /// The row's share of that
     Share,
-    /// The interval of `Retained`.
-    Interval,
-    /// How many blocks are retained.
+    /// Blocks that are retained
     Count,
-    /// Live at the end less live at the start.
+    /// Live at the end less live at the start
     Net,
-    /// Live at the end.
+    /// Live at the end
     Live,
-    /// In the span.
+    /// Allocated in the span
     Allocated,
-    /// In the span.
+    /// Freed in the span
     Freed,
-    /// Live when most was.
+    /// Live when, up to the end, most was
     Peak,
-    /// The share of what is allocated that dies young.
+    /// The share of what is allocated that is freed within a second
     Temporary,
-    /// Mean age of live bytes.
+    /// Mean age of what is live at the end
     Age,
-    /// The largest block that is live.
+    /// The largest recorded block that is live at the end
     Largest,
-    /// How many stacks the row has.
+    /// How many stacks the row has
     Stacks,
 }
 
@@ -101,7 +101,7 @@ pub struct Breakdown {
     /// In that order.
     pub rows: Vec<Row>,
     /// Retained growth of all rows.
-    pub retained: f64,
+    pub retained: Grown,
     /// What retained growth means.
     pub meaning: Meaning,
     /// Whether it is known what was allocated and freed in the span.
@@ -178,7 +178,8 @@ impl Breakdown {
             })
             .collect();
         let meaning = comparison.growth.meaning;
-        let retained = rows.iter().map(|row| row.figures.retained(meaning).bytes).sum();
+        let grown = rows.iter().map(|row| row.figures.retained(meaning));
+        let retained = grown.fold(Grown::nothing(meaning), |sum, grown| sum.plus(&grown));
         let value = |row: &Row| row.value(sort, meaning);
         rows.retain(|row| value(row) > 0.0);
         rows.sort_by(|a, b| {
@@ -201,16 +202,15 @@ impl Row {
     fn value(&self, column: Column, meaning: Meaning) -> f64 {
         let figures = &self.figures;
         match column {
-            Column::Retained | Column::Share => figures.retained(meaning).bytes,
-            Column::Interval => figures.retained(meaning).ci95.0,
-            Column::Count => figures.retained(meaning).count,
-            Column::Net => figures.net(),
+            Column::Retained | Column::Share => figures.retained(meaning).bytes.value,
+            Column::Count => figures.retained(meaning).blocks.value,
+            Column::Net => figures.standing.cells.net(meaning).value,
             Column::Live => figures.standing.cells.after.bytes.value,
             Column::Allocated => figures.flow.allocated.bytes.value,
             Column::Freed => figures.freed().bytes.value,
             Column::Peak => figures.standing.peak.value,
-            Column::Temporary => figures.flow.temporary.bytes.value,
-            Column::Age => figures.mean_age().map_or(0.0, |(mean, _)| mean),
+            Column::Temporary => figures.flow.temporary.value,
+            Column::Age => figures.mean_age().map_or(0.0, |mean| mean.value),
             Column::Largest => figures.standing.ages.largest as f64,
             Column::Stacks => self.stacks as f64,
         }

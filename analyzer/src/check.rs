@@ -8,6 +8,7 @@ use crate::breakdown::{Breakdown, By, Column};
 use crate::calltree::NodeHandle;
 use crate::choice::Chosen;
 use crate::compare::{Comparison, Detail, Error, compare_in_detail};
+use crate::estimate::Estimated;
 use crate::figures::{Figures, FiguresByStack};
 use crate::filter::{Filter, Shown};
 use crate::input::Input;
@@ -138,7 +139,7 @@ pub fn check(
     let meaning = comparison.growth.meaning;
     let growth = limits.growth.map(|limit| match limit {
         GrowthLimit::Bytes(limit) => {
-            let (value, ci95) = (sum.net(), sum.net_ci95(meaning));
+            let Estimated { value, ci95 } = sum.standing.cells.net(meaning);
             Check { quantity: Quantity::Growth, value, ci95, limit }
         }
         GrowthLimit::Rate(limit) => rate(&detail, shown.as_ref(), limit),
@@ -149,10 +150,10 @@ pub fn check(
     });
     let (sort, columns) = match growth.filter(Check::is_exceeded).or(live).map(|check| check.quantity) {
         Some(Quantity::Live) => (Column::Live, vec![Column::Live, Column::Age, Column::Largest]),
-        _ => (Column::Net, vec![Column::Net, Column::Retained, Column::Interval, Column::Count]),
+        _ => (Column::Net, vec![Column::Net, Column::Retained, Column::Count]),
     };
     let breakdown = Breakdown::new(&comparison, &names, &figures, shown.as_ref(), (By::Stack, sort));
-    let bytes = |cells: &crate::rows::Cells| meaning.grown(cells).bytes;
+    let bytes = |cells: &crate::rows::Cells| meaning.grown(cells).bytes.value;
     let hidden = shown.map(|shown| {
         let hidden = filter.apply(&shown, &mut comparison.tree, bytes);
         (filter, hidden)

@@ -3,6 +3,7 @@
 use crate::breakdown::{Breakdown, By, Column};
 use crate::calltree::CallTree;
 use crate::compare::{Comparison, Error};
+use crate::estimate::Sum;
 use crate::figures::FiguresByStack;
 use crate::filter::{Filter, Hidden, Shown};
 use crate::growth::Growth;
@@ -64,7 +65,7 @@ impl Choice {
             None => None,
         };
         let meaning = comparison.growth.meaning;
-        let filtered = self.filter(&mut comparison.tree, names, |cells| meaning.grown(cells).bytes);
+        let filtered = self.filter(&mut comparison.tree, names, |cells| meaning.grown(cells).bytes.value);
         if filtered.is_some() {
             comparison.growth = Growth::of(&comparison.tree, meaning);
         }
@@ -78,8 +79,8 @@ impl Choice {
 
     /// Takes from what is live or allocated at one instant what is not to be shown, and says what that is.
     pub fn filter_weighed(&self, weighed: &mut Weighed, names: &Names) -> Option<(Filter, Hidden)> {
-        let (_, hidden) = self.filter(&mut weighed.tree, names, |bytes| *bytes)?;
-        weighed.bytes -= hidden.suppressed.bytes + hidden.passed_over.bytes;
+        let (_, hidden) = self.filter(&mut weighed.tree, names, |bytes| bytes.value)?;
+        weighed.bytes = weighed.tree.entries().fold(Sum::default(), |sum, (_, entry)| sum.plus(entry.value));
         Some((self.filter.clone(), hidden))
     }
 

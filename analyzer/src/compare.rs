@@ -1,12 +1,12 @@
 //! Two instants, of one process or of two: from files to growth.
 
 use crate::calltree::{CallTree, NodeHandle};
-use crate::estimate::Estimate;
+use crate::estimate::{Estimate, Sum};
 use crate::growth::{Growth, Meaning};
 use crate::held::Holdings;
 use crate::input::Input;
 use crate::instant::InstantError;
-use crate::live::{Allocated, Peak};
+use crate::live::Peak;
 use crate::replay::{Instant, Plan, Replayed, Snapshot};
 use crate::rows::{Cells, cells_after, cells_before, matched_rows, rows};
 use crate::shape::{Grid, History};
@@ -62,7 +62,7 @@ pub struct Side {
     /// Since the start of the process.
     pub at: Seconds,
     /// Estimated requested bytes that are live.
-    pub live_bytes: f64,
+    pub live: Sum,
 }
 
 impl fmt::Display for Side {
@@ -85,7 +85,7 @@ pub struct Comparison {
     /// Up to the second instant.
     pub peak: Peak,
     /// From the start to the second instant.
-    pub allocated: Allocated,
+    pub allocated: Estimate,
     /// How densely allocations were recorded.
     pub recording: Recording,
     /// Events that are not in the files, up to their instants.
@@ -233,7 +233,7 @@ fn matched_across(
     let mut warnings = file_warnings(before, &earlier);
     warnings.extend(file_warnings(after, &later));
     warnings.extend(missing_warning(&tree));
-    let peak = if earlier.peak.bytes > later.peak.bytes { earlier.peak } else { later.peak };
+    let peak = if earlier.peak.bytes.value > later.peak.bytes.value { earlier.peak } else { later.peak };
     Ok(Comparison {
         before: before.side(first.live),
         after: after.side(second.live),
@@ -288,7 +288,7 @@ fn aggregated(
         allocated: last
             .snapshots
             .first()
-            .map_or(Allocated::default(), |snapshot: &Snapshot| snapshot.allocated),
+            .map_or(Estimate::default(), |snapshot: &Snapshot| snapshot.allocated),
         recording: before.survey.recording().with(after.survey.recording()),
         lost_events,
         warnings,

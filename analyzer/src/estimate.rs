@@ -20,6 +20,7 @@
 //! end is never below what was observed: sampled blocks are there.
 
 use prof::weight;
+use std::ops::AddAssign;
 
 /// An estimated sum.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -30,6 +31,39 @@ pub struct Sum {
     pub variance: f64,
     /// What the sampled blocks themselves amount to.
     pub observed: f64,
+}
+
+/// A figure with both ends of its 95 % interval.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Estimated {
+    /// The estimate.
+    pub value: f64,
+    /// The interval.
+    pub ci95: (f64, f64),
+}
+
+impl Estimated {
+    /// Of what is known.
+    pub fn exact(value: f64) -> Estimated {
+        Estimated { value, ci95: (value, value) }
+    }
+
+    /// So many times as much.
+    pub fn times(self, factor: f64) -> Estimated {
+        Estimated { value: self.value * factor, ci95: (self.ci95.0 * factor, self.ci95.1 * factor) }
+    }
+}
+
+impl AddAssign for Sum {
+    fn add_assign(&mut self, other: Sum) {
+        *self = self.plus(other);
+    }
+}
+
+impl From<Sum> for Estimated {
+    fn from(sum: Sum) -> Estimated {
+        Estimated { value: sum.value, ci95: sum.ci95() }
+    }
 }
 
 /// Bytes and number of some blocks.
@@ -75,8 +109,21 @@ impl Sum {
     /// Adds the bytes of a recorded block.
     #[inline]
     pub fn add_block(&mut self, size: u64, interval: u64) {
-        let weight = Weight::of(size, interval);
+        self.add_bytes(size, &Weight::of(size, interval));
+    }
+
+    /// Adds the bytes of a recorded block of this weight.
+    #[inline]
+    pub fn add_bytes(&mut self, size: u64, weight: &Weight) {
         self.add(weight.bytes, size as f64, weight.missed);
+    }
+
+    /// Takes away the bytes of a recorded block that were added.
+    #[inline]
+    pub fn remove_bytes(&mut self, size: u64, weight: &Weight) {
+        self.value -= weight.bytes;
+        self.variance -= weight.bytes * weight.bytes * weight.missed;
+        self.observed -= size as f64;
     }
 
     /// The sum of two independent estimates.
@@ -106,17 +153,16 @@ impl Sum {
         (difference - below, difference + above)
     }
 
-    /// Both ends of the 95 % interval of the share that a part has, which was summed from some of the same blocks: by the
-    /// delta method, taken as normal.
-    pub fn share_ci95(&self, part: &Sum) -> (f64, f64) {
-        if self.value <= 0.0 {
-            return (0.0, 0.0);
+    /// Its share of a sum over blocks that are all of its own and others: by the delta method, taken as normal.
+    pub fn share_of(&self, all: &Sum) -> Estimated {
+        if all.value <= 0.0 {
+            return Estimated::default();
         }
-        let share = part.value / self.value;
-        let rest = (self.variance - part.variance).max(0.0);
-        let variance = (1.0 - share).powi(2) * part.variance + share * share * rest;
-        let margin = Z * variance.sqrt() / self.value;
-        ((share - margin).max(0.0), (share + margin).min(1.0))
+        let share = self.value / all.value;
+        let rest = (all.variance - self.variance).max(0.0);
+        let variance = (1.0 - share).powi(2) * self.variance + share * share * rest;
+        let margin = Z * variance.sqrt() / all.value;
+        Estimated { value: share, ci95: ((share - margin).max(0.0), (share + margin).min(1.0)) }
     }
 
     /// Both ends of the 95 % interval.
@@ -145,6 +191,15 @@ pub(crate) fn weighted_poisson_high(value: f64, variance: f64, unseen: f64) -> f
 /// 97.5 % of the standard normal distribution lie below it.
 pub(crate) const Z: f64 = 1.959_963_984_540_054;
 
+/// 97.5 % of Student's distribution with so many degrees of freedom lie below it: the first ones from a table, the others by
+/// the expansion around the normal quantile (Abramowitz & Stegun 26.7.5).
+pub(crate) fn student_quantile(freedom: usize) -> f64 {
+    const FIRST: [f64; 9] = [f64::INFINITY, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306];
+    let n = freedom as f64;
+    let (third, fifth) = (Z.powi(3) + Z, 5.0 * Z.powi(5) + 16.0 * Z.powi(3) + 3.0 * Z);
+    FIRST.get(freedom).copied().unwrap_or(Z + third / (4.0 * n) + fifth / (96.0 * n * n))
+}
+
 /// Quantile of the Gamma distribution with shape `k` and scale 1, given the normal quantile of its probability.
 fn gamma_quantile(k: f64, z: f64) -> f64 {
     let c = 2.0 / (9.0 * 2.0 * k);
@@ -155,9 +210,26 @@ impl Estimate {
     /// Adds a recorded block.
     #[inline]
     pub fn add(&mut self, size: u64, interval: u64) {
-        let weight = Weight::of(size, interval);
-        self.bytes.add(weight.bytes, size as f64, weight.missed);
+        self.add_weighted(size, &Weight::of(size, interval));
+    }
+
+    /// Adds a recorded block of this weight.
+    #[inline]
+    pub fn add_weighted(&mut self, size: u64, weight: &Weight) {
+        self.bytes.add_bytes(size, weight);
         self.blocks.add(weight.blocks, 1.0, weight.missed);
+    }
+
+    /// Of samples that are known as sums only, taken at `interval` or less. A sample of `size` bytes adds size/p · size (1 − p)/p
+    /// to the variance of the bytes, which is less than its bytes times the interval, whatever its size; and 1/p · (1 − p)/p to
+    /// that of the blocks, which is less than its blocks times interval/size: the mean size is taken for all sizes.
+    pub fn of_sums(bytes: f64, blocks: f64, interval: u64) -> Estimate {
+        let interval = if interval <= weight::EVERY { 0.0 } else { interval as f64 };
+        let variance = if bytes > 0.0 { blocks * blocks / bytes * interval } else { 0.0 };
+        Estimate {
+            bytes: Sum { value: bytes, variance: bytes * interval, observed: 0.0 },
+            blocks: Sum { value: blocks, variance, observed: 0.0 },
+        }
     }
 
     /// The sum of two independent estimates.
@@ -261,7 +333,7 @@ mod tests {
                 let (one, other) = (sample(one, &mut uniform).bytes, sample(other, &mut uniform).bytes);
                 let holds = |(low, high): (f64, f64), truth: f64| u32::from(low <= truth && truth <= high);
                 differences += holds(one.difference_ci95(&other), difference);
-                shares += holds(one.plus(other).share_ci95(&one), share);
+                shares += holds(one.share_of(&one.plus(other)).ci95, share);
             }
             assert!(differences * 100 >= 93 * RUNS, "differences of mix {number}: {differences} of {RUNS}");
             assert!(shares * 100 >= 93 * RUNS, "shares of mix {number}: {shares} of {RUNS}");

@@ -10,10 +10,10 @@
 
 use crate::calltree::NodeHandle;
 use crate::compare::{Comparison, Error};
-use crate::estimate::{Estimate, Sum, Z};
+use crate::estimate::{Estimate, Estimated, Sum, Z};
 use crate::growth::{Grown, Meaning};
 use crate::input::Input;
-use crate::ledger::{Ages, Flow, Passed, SETTLED};
+use crate::ledger::{Ages, Flow, SETTLED};
 use crate::live::Sums;
 use crate::replay::{Instant, Plan, Replayed, Snapshot};
 use crate::rows::{Cells, cells_after, cells_before};
@@ -66,43 +66,20 @@ impl Figures {
         meaning.grown(&self.standing.cells)
     }
 
-    /// Live at the second instant less live at the first.
-    pub fn net(&self) -> f64 {
-        self.standing.cells.after.bytes.value - self.standing.cells.before.bytes.value
+    /// Freed in the span.
+    pub fn freed(&self) -> Estimate {
+        let cells = &self.standing.cells;
+        self.flow.allocated.without(cells.retained).plus(cells.died())
     }
 
-    /// The 95 % interval of that.
-    pub fn net_ci95(&self, meaning: Meaning) -> (f64, f64) {
-        let Cells { before, after, retained } = self.standing.cells;
-        match meaning {
-            Meaning::Matched => retained.bytes.difference_ci95(&self.died().bytes),
-            Meaning::Aggregated => after.bytes.difference_ci95(&before.bytes),
-        }
+    /// The share of what is allocated that dies young; where anything is allocated.
+    pub fn temporary_share(&self) -> Option<Estimated> {
+        let (all, part) = (&self.flow.allocated.bytes, &self.flow.temporary);
+        (all.value > 0.0).then(|| part.share_of(all))
     }
 
-    /// Of one process: live at the first instant and not at the second.
-    fn died(&self) -> Estimate {
-        let Cells { before, after, retained } = self.standing.cells;
-        before.without(after.without(retained))
-    }
-
-    /// In the span.
-    pub fn freed(&self) -> Passed {
-        let (allocated, retained, died) = (self.flow.allocated, self.standing.cells.retained, self.died());
-        Passed {
-            bytes: allocated.bytes.without(retained.bytes).plus(died.bytes),
-            blocks: (allocated.blocks - retained.blocks.value).max(0.0) + died.blocks.value,
-        }
-    }
-
-    /// The share of what is allocated that dies young, with its 95 % interval; where anything is allocated.
-    pub fn temporary_share(&self) -> Option<(f64, (f64, f64))> {
-        let (all, part) = (&self.flow.allocated.bytes, &self.flow.temporary.bytes);
-        (all.value > 0.0).then(|| (part.value / all.value, all.share_ci95(part)))
-    }
-
-    /// Mean seconds since birth of live bytes, with its 95 % interval; where anything is live.
-    pub fn mean_age(&self) -> Option<(f64, (f64, f64))> {
+    /// Mean seconds since birth of live bytes; where anything is live.
+    pub fn mean_age(&self) -> Option<Estimated> {
         let Sum { value: bytes, variance, .. } = self.standing.cells.after.bytes;
         if bytes <= 0.0 {
             return None;
@@ -111,7 +88,7 @@ impl Figures {
         let mean = ages.sum / bytes;
         let spread = ages.variance - 2.0 * mean * ages.covariance + mean * mean * variance;
         let margin = Z * spread.max(0.0).sqrt() / bytes;
-        Some((mean, ((mean - margin).max(0.0), mean + margin)))
+        Some(Estimated { value: mean, ci95: ((mean - margin).max(0.0), mean + margin) })
     }
 }
 

@@ -5,7 +5,7 @@
 //! live, and never negative.
 
 use crate::calltree::{CallTree, NodeHandle, Pruned};
-use crate::estimate::{Estimate, Sum};
+use crate::estimate::{Estimated, Sum, Z};
 use crate::rows::Cells;
 use std::sync::Arc;
 
@@ -38,18 +38,17 @@ pub struct GrownStack {
     /// Retained growth.
     pub retained: Grown,
     /// Live bytes at the second instant minus those at the first.
-    pub net_bytes: f64,
+    pub net: Estimated,
 }
 
 /// An amount of growth.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Grown {
     /// Requested bytes.
-    pub bytes: f64,
+    pub bytes: Sum,
     /// Blocks.
-    pub count: f64,
-    /// 95 % interval of `bytes`.
-    pub ci95: (f64, f64),
+    pub blocks: Sum,
+    meaning: Meaning,
 }
 
 /// The result.
@@ -59,76 +58,96 @@ pub struct Growth {
     pub meaning: Meaning,
     /// All of it.
     pub retained: Grown,
+    /// Live bytes at the second instant minus those at the first.
+    pub net: Estimated,
     /// The largest first, then by name.
     pub stacks: Vec<GrownStack>,
+}
+
+impl Grown {
+    /// Of nothing.
+    pub fn nothing(meaning: Meaning) -> Grown {
+        Grown { bytes: Sum::default(), blocks: Sum::default(), meaning }
+    }
+
+    /// The bytes with their interval.
+    pub fn estimated_bytes(&self) -> Estimated {
+        self.meaning.estimated(&self.bytes)
+    }
+
+    /// The blocks with their interval.
+    pub fn estimated_blocks(&self) -> Estimated {
+        self.meaning.estimated(&self.blocks)
+    }
+
+    /// Of both together.
+    pub fn plus(self, other: &Grown) -> Grown {
+        Grown { bytes: self.bytes.plus(other.bytes), blocks: self.blocks.plus(other.blocks), ..self }
+    }
 }
 
 impl Meaning {
     /// Retained growth of a stack.
     pub(crate) fn grown(self, cells: &Cells) -> Grown {
+        let of = |bytes, blocks| Grown { bytes, blocks, meaning: self };
         match self {
-            Meaning::Matched => of_blocks(&cells.retained),
-            Meaning::Aggregated => of_difference(cells),
+            Meaning::Matched => of(cells.retained.bytes, cells.retained.blocks),
+            Meaning::Aggregated => {
+                let bytes = difference(&cells.after.bytes, &cells.before.bytes);
+                match bytes.value > 0.0 {
+                    true => of(bytes, difference(&cells.after.blocks, &cells.before.blocks)),
+                    false => Grown::nothing(self),
+                }
+            }
         }
     }
+
+    fn estimated(self, sum: &Sum) -> Estimated {
+        match self {
+            Meaning::Matched => Estimated::from(*sum),
+            // Of a difference of two sums, taken as normal; growth is not negative.
+            Meaning::Aggregated => {
+                let margin = Z * sum.variance.sqrt();
+                Estimated { value: sum.value, ci95: ((sum.value - margin).max(0.0), sum.value + margin) }
+            }
+        }
+    }
+}
+
+/// max(0, after − before).
+fn difference(after: &Sum, before: &Sum) -> Sum {
+    let value = (after.value - before.value).max(0.0);
+    Sum { value, variance: after.variance + before.variance, observed: 0.0 }
 }
 
 impl Growth {
     /// The tree with retained bytes as widths; see [`CallTree::prune`].
     pub fn prune(&self, tree: &CallTree<Cells>, least: f64) -> Pruned {
-        tree.prune(least, |cells| self.meaning.grown(cells).bytes)
+        tree.prune(least, |cells| self.meaning.grown(cells).bytes.value)
     }
 
     /// Growth of every stack of a tree.
     pub fn of(tree: &CallTree<Cells>, meaning: Meaning) -> Growth {
         let mut stacks: Vec<GrownStack> = Vec::new();
-        let mut all = Cells::default();
-        let mut sum = Grown::default();
-        let mut variance = 0.0;
+        let (mut all, mut sum) = (Cells::default(), Grown::nothing(meaning));
         for (node, entry) in tree.entries() {
-            let cells = entry.value;
-            let retained = meaning.grown(&cells);
-            if retained.bytes <= 0.0 && retained.count <= 0.0 {
+            all += entry.value;
+            let retained = meaning.grown(&entry.value);
+            if retained.bytes.value <= 0.0 && retained.blocks.value <= 0.0 {
                 continue;
             }
-            all += cells;
-            sum.bytes += retained.bytes;
-            sum.count += retained.count;
-            variance += cells.before.bytes.variance + cells.after.bytes.variance;
-            let net_bytes = cells.after.bytes.value - cells.before.bytes.value;
-            stacks.push(GrownStack { node, thread: entry.thread.clone(), retained, net_bytes });
+            sum = sum.plus(&retained);
+            stacks.push(GrownStack {
+                node,
+                thread: entry.thread.clone(),
+                retained,
+                net: entry.value.net(meaning),
+            });
         }
-        let retained = match meaning {
-            Meaning::Matched => of_blocks(&all.retained),
-            Meaning::Aggregated => Grown { ci95: around(sum.bytes, variance), ..sum },
-        };
         stacks.sort_by(|a, b| {
-            let by_bytes = b.retained.bytes.total_cmp(&a.retained.bytes);
+            let by_bytes = b.retained.bytes.value.total_cmp(&a.retained.bytes.value);
             by_bytes.then_with(|| tree.compare(a.node, b.node))
         });
-        Growth { meaning, retained, stacks }
+        Growth { meaning, retained: sum, net: all.net(meaning), stacks }
     }
-}
-
-fn of_blocks(blocks: &Estimate) -> Grown {
-    let Estimate { bytes, blocks } = blocks;
-    Grown { bytes: bytes.value, count: blocks.value, ci95: bytes.ci95() }
-}
-
-/// max(0, live after − live before).
-fn of_difference(cells: &Cells) -> Grown {
-    let difference = |after: Sum, before: Sum| (after.value - before.value).max(0.0);
-    let bytes = difference(cells.after.bytes, cells.before.bytes);
-    if bytes == 0.0 {
-        return Grown::default();
-    }
-    let variance = cells.after.bytes.variance + cells.before.bytes.variance;
-    let count = difference(cells.after.blocks, cells.before.blocks);
-    Grown { bytes, count, ci95: around(bytes, variance) }
-}
-
-/// The 95 % interval of a difference of two sums, taken as normal; growth is not negative.
-fn around(bytes: f64, variance: f64) -> (f64, f64) {
-    let margin = 1.96 * variance.sqrt();
-    ((bytes - margin).max(0.0), bytes + margin)
 }

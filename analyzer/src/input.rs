@@ -92,7 +92,7 @@ impl Input {
 
     pub(crate) fn side(&self, live: Estimate) -> Side {
         let at = Seconds(self.survey.seconds(self.at));
-        Side { path: self.profile.path().to_owned(), at, live_bytes: live.bytes.value }
+        Side { path: self.profile.path().to_owned(), at, live: live.bytes }
     }
 }
 

@@ -3,12 +3,11 @@
 //! Kept beside the live set where it is asked for. A block dies young within the settle time, one second by default; samples
 //! that the tracer settles itself are known by stack only, as sums.
 
-use crate::estimate::{Sum, Weight};
+use crate::estimate::{Estimate, Sum};
 use crate::live::Live;
 use crate::stacks::Stack;
 use crate::stream::{Birth, Change, Origins};
-use crate::survey::{Recording, Survey};
-use crate::vitals::Steps;
+use crate::survey::Survey;
 use prof::{Nanos, ThreadIndex};
 use rustc_hash::FxHashMap;
 use std::ops::AddAssign;
@@ -29,35 +28,15 @@ pub struct Accounts {
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Flow {
     /// In the span.
-    pub allocated: Passed,
-    /// Of that, what died young.
-    pub temporary: Passed,
+    pub allocated: Estimate,
+    /// Bytes of that which died young.
+    pub temporary: Sum,
 }
 
 impl AddAssign for Flow {
     fn add_assign(&mut self, other: Flow) {
         self.allocated = self.allocated.plus(other.allocated);
         self.temporary = self.temporary.plus(other.temporary);
-    }
-}
-
-/// Bytes, and how many blocks.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub struct Passed {
-    /// Requested bytes.
-    pub bytes: Sum,
-    /// The estimated number of blocks.
-    pub blocks: f64,
-}
-
-impl Passed {
-    fn add(&mut self, size: u64, interval: u64) {
-        self.bytes.add_block(size, interval);
-        self.blocks += Weight::of(size, interval).blocks;
-    }
-
-    fn plus(self, other: Passed) -> Passed {
-        Passed { bytes: self.bytes.plus(other.bytes), blocks: self.blocks + other.blocks }
     }
 }
 
@@ -129,9 +108,6 @@ impl Nursery {
 pub struct Ledger {
     span: (Nanos, Nanos),
     settle: u64,
-    /// The largest sampling interval, in bytes, and when there was which.
-    interval: u64,
-    intervals: Steps<u64>,
     nursery: Nursery,
     flows: FxHashMap<(Stack, ThreadIndex), Flow>,
 }
@@ -142,13 +118,8 @@ const STEPS: u64 = 4096;
 impl Ledger {
     /// Of what is allocated after the first instant, up to the second.
     pub fn new(span: (Nanos, Nanos), survey: &Survey) -> Ledger {
-        let interval = match survey.recording() {
-            Recording::Every => prof::weight::EVERY,
-            Recording::Sampled { intervals } => intervals.map_or(prof::weight::EVERY, |(_, high)| high),
-        };
         let settle = survey.fact("settle_ns").and_then(|text| text.parse().ok()).unwrap_or(1_000_000_000);
-        let intervals = survey.interval_changes.clone();
-        Ledger { span, settle, interval, intervals, nursery: Nursery::default(), flows: FxHashMap::default() }
+        Ledger { span, settle, nursery: Nursery::default(), flows: FxHashMap::default() }
     }
 
     /// At which instants the live set is to tell births apart, up to `end`.
@@ -172,7 +143,7 @@ impl Ledger {
                     if change.time.0.saturating_sub(born.0) <= self.settle {
                         let (thread, interval) = origins.get(birth.origin);
                         let flow = self.flows.entry((birth.stack, thread)).or_default();
-                        flow.temporary.add(birth.size, interval);
+                        flow.temporary.add_block(birth.size, interval);
                     }
                 }
             }
@@ -180,16 +151,11 @@ impl Ledger {
     }
 
     /// Samples that died before the tracer wrote them, in the round that ends at `time`.
-    pub fn settle(&mut self, time: Option<Nanos>, stack: Stack, blocks: f64, bytes: f64) {
-        if time.is_some_and(|time| time <= self.span.0) || blocks <= 0.0 {
-            return;
+    pub fn settle(&mut self, time: Option<Nanos>, stack: Stack, samples: Estimate) {
+        if time.is_none_or(|time| time > self.span.0) {
+            *self.flows.entry((stack, SETTLED)).or_default() +=
+                Flow { allocated: samples, temporary: samples.bytes };
         }
-        // A sample of `size` bytes adds size/p · size (1 − p)/p to the variance, which is less than its bytes times the
-        // interval, whatever its size.
-        let interval = time.and_then(|time| self.intervals.at_or_first(time)).unwrap_or(self.interval);
-        let sum = Sum { value: bytes, variance: bytes * interval as f64, observed: 0.0 };
-        let settled = Passed { bytes: sum, blocks };
-        *self.flows.entry((stack, SETTLED)).or_default() += Flow { allocated: settled, temporary: settled };
     }
 
     /// The accounts, with the ages of what is live now.
@@ -207,6 +173,7 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use crate::estimate::Estimated;
     use crate::figures::Figures;
 
     /// Deterministic uniform numbers in [0, 1).
@@ -233,7 +200,7 @@ mod tests {
                     figures.standing.ages.add(*size, INTERVAL, *size as f64 / 100.0);
                 }
             }
-            let (mean, (low, high)) = figures.mean_age().unwrap();
+            let Estimated { value: mean, ci95: (low, high) } = figures.mean_age().unwrap();
             assert!(low <= mean && mean <= high);
             contained += u32::from(low <= truth && truth <= high);
         }

@@ -1,5 +1,6 @@
 //! How much is live at some instants, and at most in between.
 
+use crate::estimate::Sum;
 use crate::live::Peak;
 use prof::Nanos;
 
@@ -9,7 +10,7 @@ pub struct Level {
     /// When.
     pub at: Nanos,
     /// Estimated bytes.
-    pub bytes: f64,
+    pub bytes: Sum,
     /// The most since the instant before.
     pub most: Peak,
 }
@@ -34,7 +35,7 @@ impl Leveller {
     }
 
     /// The next instant has been reached. What was live before the first one is not looked at.
-    pub(crate) fn take(&mut self, bytes: f64, most: Peak) {
+    pub(crate) fn take(&mut self, bytes: Sum, most: Peak) {
         let Some(at) = self.next() else { return };
         let most = if self.levels.is_empty() { Peak { time: at, bytes } } else { most };
         self.levels.push(Level { at, bytes, most });

@@ -12,30 +12,13 @@ use crate::stream::{Birth, Change, Origin, Origins};
 use prof::{Nanos, ThreadIndex};
 use rustc_hash::FxHashMap;
 
-/// Cumulative since the start: estimated bytes and blocks.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub struct Allocated {
-    /// Requested bytes.
-    pub bytes: f64,
-    /// How many blocks.
-    pub blocks: f64,
-}
-
-impl Allocated {
-    /// Adds bytes and blocks.
-    pub fn add(&mut self, bytes: f64, blocks: f64) {
-        self.bytes += bytes;
-        self.blocks += blocks;
-    }
-}
-
 /// When most bytes were live, and how many.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Peak {
     /// When.
     pub time: Nanos,
     /// Estimated bytes.
-    pub bytes: f64,
+    pub bytes: Sum,
 }
 
 /// Blocks by key, and running sums.
@@ -46,13 +29,13 @@ pub struct Live {
     /// Deaths whose births have not been seen, with their times and streams.
     orphans: FxHashMap<u64, (Nanos, u32)>,
     last_round: Nanos,
-    bytes: f64,
+    bytes: Sum,
     /// The largest sum of live bytes so far.
     pub peak: Peak,
     /// The same since [`crest`](Self::crest) was last asked.
     crest: Peak,
     /// Since the start.
-    pub allocated: Allocated,
+    pub allocated: Estimate,
     /// Births at keys that were still live.
     pub replaced: u64,
 }
@@ -81,7 +64,7 @@ impl Live {
             match change.birth {
                 Some(birth) => self.bear(change, &birth, origins),
                 None => match self.blocks.remove(change.key) {
-                    Some(block) => self.bytes -= weight(block.size, block.origin, origins).bytes,
+                    Some(block) => self.remove(&block, origins),
                     None => self.forget(change),
                 },
             }
@@ -94,7 +77,7 @@ impl Live {
         let block =
             Block { size: birth.size.min(MAX_SIZE), cohort, stack: birth.stack, origin: birth.origin };
         let weight = weight(birth.size, birth.origin, origins);
-        self.allocated.add(weight.bytes, weight.blocks);
+        self.allocated.add_weighted(block.size, &weight);
         let dead = !self.orphans.is_empty()
             && self.orphans.remove(&change.key).is_some_and(|(death, stream)| {
                 death > change.time || death == change.time && stream != change.stream
@@ -105,10 +88,10 @@ impl Live {
         if let Some(old) = self.blocks.insert(change.key, block) {
             self.replace(&old, origins);
         }
-        self.bytes += weight.bytes;
-        if self.bytes > self.crest.bytes {
+        self.bytes.add_bytes(block.size, &weight);
+        if self.bytes.value > self.crest.bytes.value {
             self.crest = Peak { time: change.time, bytes: self.bytes };
-            if self.bytes > self.peak.bytes {
+            if self.bytes.value > self.peak.bytes.value {
                 self.peak = self.crest;
             }
         }
@@ -121,12 +104,17 @@ impl Live {
 
     #[cold]
     fn replace(&mut self, old: &Block, origins: &Origins) {
-        self.bytes -= weight(old.size, old.origin, origins).bytes;
+        self.remove(old, origins);
         self.replaced += 1;
     }
 
+    #[inline(always)]
+    fn remove(&mut self, block: &Block, origins: &Origins) {
+        self.bytes.remove_bytes(block.size, &weight(block.size, block.origin, origins));
+    }
+
     /// What is live was there before: sums begin here, with what had been `allocated`.
-    pub fn inherit(&mut self, time: Nanos, allocated: Allocated) {
+    pub fn inherit(&mut self, time: Nanos, allocated: Estimate) {
         self.allocated = allocated;
         self.peak = Peak { time, bytes: self.bytes };
         self.crest = self.peak;
@@ -141,8 +129,8 @@ impl Live {
     }
 
     /// Estimated bytes that are live.
-    pub fn bytes(&self) -> f64 {
-        self.bytes.max(0.0)
+    pub fn bytes(&self) -> Sum {
+        self.bytes
     }
 
     /// The largest sum of live bytes since this was last asked, the one at that instant included. The next begins at `now`.
@@ -304,7 +292,7 @@ mod tests {
             live.apply(&[Change { time: Nanos(time), key, birth, stream }], &origins);
         }
         let sum: f64 = live.sums(Nanos(0), &origins).iter().map(|(_, sums)| sums.live.bytes.value).sum();
-        assert_eq!(sum, live.bytes);
+        assert_eq!(sum, live.bytes.value);
         live
     }
 
@@ -335,7 +323,8 @@ mod tests {
     fn a_death_waits_for_its_birth() {
         let same_instant = applied(&[(7, 1, None), (7, 1, Some(5))]);
         assert!(same_instant.is_empty());
-        assert_eq!(same_instant.allocated, Allocated { bytes: 5.0, blocks: 1.0 });
+        let allocated = same_instant.allocated;
+        assert_eq!((allocated.bytes.value, allocated.blocks.value), (5.0, 1.0));
         assert!(applied(&[(7, 1, None), (6, 1, Some(5))]).is_empty());
     }
 
@@ -354,12 +343,12 @@ mod tests {
     #[test]
     fn a_birth_at_a_live_key_replaces_it_and_is_counted() {
         let live = applied(&[(1, 1, Some(5)), (2, 1, Some(6))]);
-        assert_eq!((live.len(), live.replaced, live.bytes), (1, 1, 6.0));
+        assert_eq!((live.len(), live.replaced, live.bytes.value), (1, 1, 6.0));
     }
 
     #[test]
     fn the_peak_is_the_first_time_of_the_most_bytes() {
         let live = applied(&[(1, 1, Some(5)), (2, 2, Some(6)), (3, 1, None), (4, 3, Some(5))]);
-        assert_eq!(live.peak, Peak { time: Nanos(2), bytes: 11.0 });
+        assert_eq!((live.peak.time, live.peak.bytes.value), (Nanos(2), 11.0));
     }
 }

@@ -1,10 +1,10 @@
 //! Runs a file's changes through the live set, and takes sums at the instants that were asked for.
 
-use crate::estimate::Estimate;
+use crate::estimate::{Estimate, Sum};
 use crate::held::{Held, Holder, Holdings};
 use crate::ledger::{Accounts, Ledger};
 use crate::levels::{Level, Leveller};
-use crate::live::{Allocated, Live, Peak, SumsByStack, weight};
+use crate::live::{Live, Peak, SumsByStack, weight};
 use crate::order::Order;
 use crate::past::Past;
 use crate::profile::{Profile, damage_of};
@@ -55,7 +55,7 @@ pub struct Snapshot {
     /// All live blocks.
     pub live: Estimate,
     /// Since the start, up to here.
-    pub allocated: Allocated,
+    pub allocated: Estimate,
     /// Threads and mappings.
     pub held: Holdings,
 }
@@ -70,7 +70,7 @@ pub struct Replayed {
     /// Every thread up to the last instant, and some after it.
     pub threads: Threads,
     /// What each stack allocated, where the plan asks for it.
-    pub allocated_by_stack: FxHashMap<Stack, Allocated>,
+    pub allocated_by_stack: FxHashMap<Stack, Sum>,
     /// Up to the last instant.
     pub peak: Peak,
     /// The accounts, where the plan asks for them.
@@ -167,7 +167,7 @@ fn take_in(
                 order.release(Some(time), |changes, origins| taker.apply(changes, origins))?;
                 taker.end_round(time, &order.known.origins);
                 if past.ends_at(time) {
-                    taker.inherit(time, Allocated::default());
+                    taker.inherit(time, Estimate::default());
                 }
                 if let Some((_, allocated)) = taker.segment.take_if(|(begin, _)| *begin == time) {
                     taker.inherit(time, allocated);
@@ -183,7 +183,8 @@ fn take_in(
             }
             Record::Fork { .. } => past.read(profile.path(), order, taker),
             Record::Segment { time, blocks, bytes, .. } => {
-                taker.segment = Some((time, Allocated { bytes: bytes as f64, blocks: blocks as f64 }));
+                let interval = taker.survey.interval_at(None);
+                taker.segment = Some((time, Estimate::of_sums(bytes as f64, blocks as f64, interval)));
             }
             _ => order.record(&record).map_err(|what| Damage::Corrupt {
                 offset: block.payload_offset,
@@ -198,16 +199,17 @@ fn take_in(
 pub(crate) struct Taker<'a> {
     live: Live,
     instants: &'a [Instant],
+    survey: &'a Survey,
     /// Changes before it come before the first of the instants' ends; none do where there is no instant left.
     next: Nanos,
-    allocated_by_stack: FxHashMap<Stack, Allocated>,
+    allocated_by_stack: FxHashMap<Stack, Sum>,
     by_stack: bool,
     /// Samples that died young, since the last round.
     folded: Vec<(Stack, f64, f64)>,
     lost_events: u64,
     any_round: bool,
     /// When the file's own time begins, and what had been allocated before; until it does.
-    segment: Option<(Nanos, Allocated)>,
+    segment: Option<(Nanos, Estimate)>,
     snapshots: Vec<Snapshot>,
     scanner: Option<Scanner>,
     leveller: Leveller,
@@ -217,7 +219,7 @@ pub(crate) struct Taker<'a> {
 }
 
 impl<'a> Taker<'a> {
-    fn new(plan: &'a Plan, survey: &Survey) -> Taker<'a> {
+    fn new(plan: &'a Plan, survey: &'a Survey) -> Taker<'a> {
         let sinces = plan.instants.iter().map(|instant| instant.since);
         let times = plan.grid.iter().flat_map(|grid| grid.times().iter().copied());
         let end = plan.instants.last().map_or(Nanos(0), |last| last.at);
@@ -228,6 +230,7 @@ impl<'a> Taker<'a> {
         Taker {
             live: Live::new(sinces.chain(times).chain(steps)),
             instants: &plan.instants,
+            survey,
             next: after_first(&plan.instants, scanner.as_ref(), &leveller),
             scanner,
             leveller,
@@ -254,7 +257,7 @@ impl<'a> Taker<'a> {
     }
 
     /// What is live was there before this file's time, and so much had been allocated.
-    fn inherit(&mut self, time: Nanos, allocated: Allocated) {
+    fn inherit(&mut self, time: Nanos, allocated: Estimate) {
         self.live.inherit(time, allocated);
         self.allocated_by_stack.clear();
         self.folded.clear();
@@ -285,7 +288,7 @@ impl<'a> Taker<'a> {
         if self.by_stack {
             for birth in changes.iter().filter_map(|change| change.birth) {
                 let weight = weight(birth.size, birth.origin, origins);
-                self.allocated_by_stack.entry(birth.stack).or_default().add(weight.bytes, weight.blocks);
+                self.allocated_by_stack.entry(birth.stack).or_default().add_bytes(birth.size, &weight);
             }
         }
     }
@@ -336,11 +339,16 @@ impl<'a> Taker<'a> {
 
     /// Adds what died young before the present round's end, where it has one.
     fn add_folded(&mut self, end: Option<Nanos>) {
+        if self.folded.is_empty() {
+            return;
+        }
+        let interval = self.survey.interval_at(end);
         for (stack, blocks, bytes) in self.folded.drain(..) {
-            self.live.allocated.add(bytes, blocks);
-            self.ledger.iter_mut().for_each(|ledger| ledger.settle(end, stack, blocks, bytes));
+            let samples = Estimate::of_sums(bytes, blocks, interval);
+            self.live.allocated = self.live.allocated.plus(samples);
+            self.ledger.iter_mut().for_each(|ledger| ledger.settle(end, stack, samples));
             if self.by_stack {
-                self.allocated_by_stack.entry(stack).or_default().add(bytes, blocks);
+                *self.allocated_by_stack.entry(stack).or_default() += samples.bytes;
             }
         }
     }

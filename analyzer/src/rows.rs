@@ -1,6 +1,7 @@
 //! What is known of each stack and thread, from the snapshots of one file.
 
-use crate::estimate::Estimate;
+use crate::estimate::{Estimate, Estimated};
+use crate::growth::Meaning;
 use crate::live::Sums;
 use crate::replay::Snapshot;
 use crate::stacks::Stack;
@@ -23,6 +24,22 @@ impl AddAssign for Cells {
         self.before = self.before.plus(other.before);
         self.after = self.after.plus(other.after);
         self.retained = self.retained.plus(other.retained);
+    }
+}
+
+impl Cells {
+    /// Of one process: live at the first instant and not at the second.
+    pub fn died(&self) -> Estimate {
+        self.before.without(self.after.without(self.retained))
+    }
+
+    /// Bytes live at the second instant less those at the first.
+    pub fn net(&self, meaning: Meaning) -> Estimated {
+        let ci95 = match meaning {
+            Meaning::Matched => self.retained.bytes.difference_ci95(&self.died().bytes),
+            Meaning::Aggregated => self.after.bytes.difference_ci95(&self.before.bytes),
+        };
+        Estimated { value: self.after.bytes.value - self.before.bytes.value, ci95 }
     }
 }
 

@@ -3,7 +3,6 @@
 use analyzer::breakdown::{By, Column};
 use analyzer::choice::{Choice, Rows};
 use analyzer::filter::Filter;
-use analyzer::output::rows_text::ALL;
 use analyzer::suppress::Suppressions;
 use anyhow::{Result, anyhow};
 use clap::{Args, ValueEnum};
@@ -29,90 +28,16 @@ pub struct Selection {
 pub struct Table {
     /// What a row is: with all that is known of it, not of growth alone
     #[arg(long, value_enum, value_name = "WHAT")]
-    pub by: Option<ByName>,
+    pub by: Option<By>,
     /// What to show of a row, names with commas between them [default: what fits]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "COLUMNS")]
-    pub columns: Vec<ColumnName>,
+    pub columns: Vec<Column>,
     /// Show all columns
     #[arg(long, conflicts_with = "columns")]
     pub wide: bool,
     /// What rows are sorted by, the most first [default: retained]
     #[arg(long, value_enum, value_name = "COLUMN")]
-    pub sort: Option<ColumnName>,
-}
-
-#[derive(ValueEnum, Clone, Copy, Debug)]
-pub enum ByName {
-    /// The function that asked the allocator for memory
-    Function,
-    /// The library of that function
-    Library,
-    /// Threads of one name
-    Thread,
-    /// A stack
-    Stack,
-}
-
-/// Columns; what has a share or an interval is sorted by the bytes that those are of.
-#[derive(ValueEnum, Clone, Copy, Debug)]
-pub enum ColumnName {
-    /// Allocated in the span and live at its end
-    Retained,
-    /// The row's share of that
-    Share,
-    /// Its 95 % interval
-    Interval,
-    /// Blocks that are retained
-    Count,
-    /// Live at the end less live at the start
-    Net,
-    /// Live at the end
-    Live,
-    /// Allocated in the span
-    Allocated,
-    /// Freed in the span
-    Freed,
-    /// Live when, up to the end, most was
-    Peak,
-    /// The share of what is allocated that is freed within a second
-    Temporary,
-    /// Mean age of what is live at the end
-    Age,
-    /// The largest recorded block that is live at the end
-    Largest,
-    /// How many stacks the row has
-    Stacks,
-}
-
-impl From<ByName> for By {
-    fn from(name: ByName) -> By {
-        match name {
-            ByName::Function => By::Function,
-            ByName::Library => By::Library,
-            ByName::Thread => By::Thread,
-            ByName::Stack => By::Stack,
-        }
-    }
-}
-
-impl From<ColumnName> for Column {
-    fn from(name: ColumnName) -> Column {
-        match name {
-            ColumnName::Retained => Column::Retained,
-            ColumnName::Share => Column::Share,
-            ColumnName::Interval => Column::Interval,
-            ColumnName::Count => Column::Count,
-            ColumnName::Net => Column::Net,
-            ColumnName::Live => Column::Live,
-            ColumnName::Allocated => Column::Allocated,
-            ColumnName::Freed => Column::Freed,
-            ColumnName::Peak => Column::Peak,
-            ColumnName::Temporary => Column::Temporary,
-            ColumnName::Age => Column::Age,
-            ColumnName::Largest => Column::Largest,
-            ColumnName::Stacks => Column::Stacks,
-        }
-    }
+    pub sort: Option<Column>,
 }
 
 impl Selection {
@@ -135,13 +60,13 @@ impl Table {
     /// What the options mean, with those that select stacks.
     pub fn choice(&self, selection: &Selection) -> Result<Choice> {
         let columns = match self.wide {
-            true => ALL.to_vec(),
-            false => self.columns.iter().map(|name| Column::from(*name)).collect(),
+            true => Column::value_variants().to_vec(),
+            false => self.columns.clone(),
         };
         let is_asked = self.by.is_some() || self.sort.is_some() || !columns.is_empty();
         let rows = is_asked.then(|| Rows {
-            by: self.by.map_or(By::Stack, By::from),
-            sort: self.sort.map_or(Column::Retained, Column::from),
+            by: self.by.unwrap_or_default(),
+            sort: self.sort.unwrap_or(Column::Retained),
             columns,
         });
         Ok(Choice { rows, ..selection.choice()? })

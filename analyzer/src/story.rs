@@ -2,7 +2,7 @@
 
 use crate::calltree::{CallTree, NodeHandle};
 use crate::compare::{Comparison, Detail, Error, compare_in_detail};
-use crate::estimate::Sum;
+use crate::estimate::{Estimated, Sum};
 use crate::held::{Held, Holdings};
 use crate::input::Input;
 use crate::names::Style;
@@ -96,17 +96,17 @@ pub struct Holders {
 #[derive(Debug)]
 pub struct Standing {
     /// The stacks with their bytes.
-    pub tree: CallTree<f64>,
+    pub tree: CallTree<Sum>,
     /// Names of the tree.
     pub names: Names,
     /// Each stack of the tree.
-    pub stacks: Vec<(NodeHandle, f64)>,
+    pub stacks: Vec<(NodeHandle, Sum)>,
     /// When.
     pub at: Nanos,
     /// Bytes of all stacks.
-    pub bytes: f64,
+    pub bytes: Sum,
     /// Those of stacks whose blocks are large in the mean.
-    pub large: f64,
+    pub large: Sum,
 }
 
 /// Runs the whole line for a span of one file.
@@ -149,9 +149,9 @@ pub fn tell(
     let most = steady.max_by(|a, b| a.1.lasting.value.total_cmp(&b.1.lasting.value).then(b.0.cmp(&a.0)));
     let grower = most.map(|(node, shape)| Subject {
         name: name_of(&comparison.tree, node, &names),
-        bytes: shape.lasting.value,
+        bytes: shape.lasting.into(),
         count: 0,
-        slope: Some(shape.fit.slope),
+        slope: Some(shape.fit.estimated()),
         per_mark: per_mark(survey, &history.grid, &shape),
     });
     let figures = Figures {
@@ -195,7 +195,7 @@ fn develop(
 
 fn nothing() -> Development {
     let shape = Shape { kind: Kind::Churn, fit: Default::default(), since: 0.0, lasting: Sum::default() };
-    Development { level: Default::default(), shape, seen: 0.0, mean_age: 0.0 }
+    Development { level: Default::default(), shape }
 }
 
 /// The mark that an instant goes with: the last one before it, within a sixteenth of the span, since what a mark announces
@@ -211,15 +211,16 @@ pub fn mark_near(survey: &Survey, grid: &Grid, at: Nanos) -> Option<String> {
 }
 
 /// Growth per mark since the slope is what it is, where there are some marks in that time.
-pub fn per_mark(survey: &Survey, grid: &Grid, shape: &Shape) -> Option<f64> {
+pub fn per_mark(survey: &Survey, grid: &Grid, shape: &Shape) -> Option<Estimated> {
     let (from, to) = (grid.time(0), grid.time(grid.steps()));
     let since = Nanos(from.0 + (shape.since * 1e9) as u64);
     let mut times: Vec<Nanos> = survey.marks.iter().map(|(_, time)| *time).collect();
     times.retain(|time| (since..=to).contains(time));
     times.sort_unstable();
     let (first, last) = (times.first()?, times.last()?);
+    let slope = shape.fit.estimated();
     (times.len() >= 3 && last > first)
-        .then(|| shape.fit.slope * Nanos(last.0 - first.0).seconds() / (times.len() - 1) as f64)
+        .then(|| slope.times(Nanos(last.0 - first.0).seconds() / (times.len() - 1) as f64))
 }
 
 /// The function and its nearest callers.
@@ -229,7 +230,7 @@ fn name_of<V>(tree: &CallTree<V>, node: NodeHandle, names: &Names) -> String {
 }
 
 impl Step {
-    fn of(survey: &Survey, grid: &Grid, at: f64, height: f64) -> Step {
+    fn of(survey: &Survey, grid: &Grid, at: f64, height: Estimated) -> Step {
         let at = Nanos(grid.time(0).0.saturating_add((at * 1e9) as u64));
         Step { at, height, mark: mark_near(survey, grid, at) }
     }
@@ -290,7 +291,7 @@ impl Holders {
         let (node, change) = self.stacks.first().filter(|(_, change)| change.after.count() > 0)?;
         Some(Subject {
             name: name_of(&self.tree, *node, &self.names),
-            bytes: change.after.bytes as f64,
+            bytes: Estimated::exact(change.after.bytes as f64),
             count: change.after.count(),
             slope: None,
             per_mark: None,
@@ -302,7 +303,7 @@ impl Standing {
     fn of(Weighed { tree, bytes, large, at, .. }: Weighed, style: Style) -> Standing {
         let names = tree.symbols.display(style);
         let mut stacks: Vec<_> = tree.entries().map(|(node, entry)| (node, entry.value)).collect();
-        stacks.sort_by(|(a, x), (b, y)| y.total_cmp(x).then_with(|| tree.compare(*a, *b)));
+        stacks.sort_by(|(a, x), (b, y)| y.value.total_cmp(&x.value).then_with(|| tree.compare(*a, *b)));
         Standing { tree, names, stacks, at, bytes, large }
     }
 }

@@ -1,12 +1,12 @@
 //! What a file says about itself: everything but its events and stacks, in bounded memory.
 
-use crate::live::Allocated;
+use crate::estimate::Estimate;
 use crate::pauses::Pauses;
 use crate::threads::Threads;
 use crate::units::Bytes;
 use crate::vitals::{Steps, Vitals};
 use prof::read::What;
-use prof::{Damage, Generation, Header, Lost, ModuleId, Nanos, Record, RunId};
+use prof::{Damage, Generation, Header, Lost, ModuleId, Nanos, Record, RunId, weight};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -93,8 +93,17 @@ pub struct Segment {
     pub number: u64,
     /// The file before, where it was recorded.
     pub path: PathBuf,
-    /// Since the start, up to here.
-    pub allocated: Allocated,
+    /// Bytes allocated since the start, up to here.
+    pub bytes: u64,
+    /// Blocks likewise.
+    pub blocks: u64,
+}
+
+impl Segment {
+    /// What had been allocated before.
+    pub fn allocated(&self, survey: &Survey) -> Estimate {
+        Estimate::of_sums(self.bytes as f64, self.blocks as f64, survey.interval_at(None))
+    }
 }
 
 /// How densely allocations were recorded.
@@ -254,6 +263,15 @@ impl Survey {
         }
     }
 
+    /// The sampling interval in force at an instant, in bytes; the largest, where that is not known.
+    pub fn interval_at(&self, time: Option<Nanos>) -> u64 {
+        let largest = match self.recording() {
+            Recording::Every => weight::EVERY,
+            Recording::Sampled { intervals } => intervals.map_or(weight::EVERY, |(_, largest)| largest),
+        };
+        time.and_then(|time| self.interval_changes.at_or_first(time)).unwrap_or(largest)
+    }
+
     /// Events that are not in the file.
     pub fn lost_events(&self) -> u64 {
         self.lost.iter().fold(0, |sum, (_, events)| sum.saturating_add(*events))
@@ -296,8 +314,7 @@ impl Survey {
                 self.fork = Some(Fork { time, run, path: path.into(), bytes });
             }
             Record::Segment { time, number, path, blocks, bytes } => {
-                let allocated = Allocated { bytes: bytes as f64, blocks: blocks as f64 };
-                self.segment = Some(Segment { time, number, path: path.into(), allocated });
+                self.segment = Some(Segment { time, number, path: path.into(), bytes, blocks });
             }
             Record::End { reason } => self.ended = Some(reason.to_owned()),
             Record::Interval { time, bytes } => {

@@ -256,13 +256,13 @@ fn parts(survey: &Survey, levels: &[Level], times: &[f64]) -> (Vec<Series>, Vec<
     let (vitals, evenly) = (&survey.vitals, Evenly::new(&survey.vitals));
     let first = first_read(vitals);
     let at = |level: &Level| {
-        let live = LiveGrowth { bytes: level.bytes, variance: 0.0 };
+        let live = LiveGrowth { bytes: level.bytes.value, variance: 0.0 };
         first.filter(|first| level.at >= *first).and_then(|_| Parts::at(&evenly, level.at, live))
     };
     let all: Vec<Option<Parts>> = levels.iter().map(at).collect();
-    let live = levels.iter().map(|level| Some(level.bytes.round() as i64)).collect();
+    let live = levels.iter().map(|level| Some(level.bytes.value.round() as i64)).collect();
     let crests =
-        levels.iter().map(|level| (level.most.bytes.round() as i64, survey.seconds(level.most.time)));
+        levels.iter().map(|level| (level.most.bytes.value.round() as i64, survey.seconds(level.most.time)));
     let live = Series::new(Name::Live.text(), Name::Live.words(), live, times).with_peak(crests);
     let mut series = vec![Series { name: Some(Name::Live), ..live }];
     let mut unknown = Vec::new();

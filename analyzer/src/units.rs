@@ -1,5 +1,6 @@
 //! Quantities as people read them.
 
+use crate::estimate::Estimated;
 use std::fmt;
 
 /// Requested bytes, exact or estimated; prints as `512 B`, `61.2 MiB`.
@@ -9,6 +10,10 @@ pub struct Bytes(pub f64);
 /// Signed bytes; prints as `+61.2 MiB`, `-512 B`.
 #[derive(Clone, Copy, PartialEq, PartialOrd, Debug, Default)]
 pub struct Net(pub f64);
+
+/// A share of something; prints as `42.5 %`.
+#[derive(Clone, Copy, PartialEq, PartialOrd, Debug, Default)]
+pub struct Share(pub f64);
 
 /// A number of blocks; prints as `312,004`.
 #[derive(Clone, Copy, PartialEq, PartialOrd, Debug, Default)]
@@ -29,6 +34,25 @@ pub struct Duration(pub f64);
 /// Text of a recording on one line: without line ends, and without what would drive a terminal.
 pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The ends of an interval, the unit once where both have the same; or `exact`.
+pub fn interval<T: ToString>((low, high): (f64, f64), unit: impl Fn(f64) -> T) -> String {
+    if low == high {
+        return "exact".to_owned();
+    }
+    let (low, high) = (unit(low).to_string(), unit(high).to_string());
+    match (low.split_once(' '), high.split_once(' ')) {
+        (Some((number, unit)), Some((_, same))) if unit == same => format!("{number} – {high}"),
+        _ => format!("{low} – {high}"),
+    }
+}
+
+/// A figure and its interval in one line: `77.2 MiB (65.0 – 91.2 MiB)`, or `77.2 MiB` where it is exact.
+pub fn with_interval<T: ToString>(of: impl Into<Estimated>, unit: impl Fn(f64) -> T) -> String {
+    let Estimated { value, ci95 } = of.into();
+    let text = unit(value).to_string();
+    if ci95.0 < ci95.1 { format!("{text} ({})", interval(ci95, unit)) } else { text }
 }
 
 const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -56,6 +80,12 @@ impl fmt::Display for Net {
         let sign = if self.0.round() > 0.0 { "+" } else { "" };
         // Adding zero turns −0 into 0.
         f.pad(&format!("{sign}{}", Bytes(self.0.round() + 0.0)))
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.pad(&format!("{:.1} %", 100.0 * self.0))
     }
 }
 
@@ -187,5 +217,14 @@ mod tests {
         assert_eq!(Seconds(12.0).to_string(), "12.0 s");
         assert_eq!(Seconds(99.96).to_string(), "1m40s");
         assert_eq!(Seconds(4205.0).to_string(), "1h10m05s");
+    }
+
+    #[test]
+    fn an_interval_has_its_unit_once() {
+        let text = |low, high| with_interval(Estimated { value: 2048.0, ci95: (low, high) }, Bytes);
+        assert_eq!(text(1024.0, 4096.0), "2.00 KiB (1.00 – 4.00 KiB)");
+        assert_eq!(text(512.0, 4096.0), "2.00 KiB (512 B – 4.00 KiB)");
+        assert_eq!(text(2048.0, 2048.0), "2.00 KiB");
+        assert_eq!(interval((2.0, 3.0), Count), "2 – 3");
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::calltree::CallTree;
 use crate::compare::{Error, file_warnings, missing_warning};
+use crate::estimate::Sum;
 use crate::input::Input;
-use crate::live::Allocated;
 use crate::replay::{Instant, Plan, replay};
 use crate::rows::{Row, cells_after, rows};
 use crate::symbolize::Progress;
@@ -26,11 +26,11 @@ pub enum Value {
 #[derive(Debug)]
 pub struct Weighed {
     /// Bytes by stack.
-    pub tree: CallTree<f64>,
+    pub tree: CallTree<Sum>,
     /// Bytes of all stacks.
-    pub bytes: f64,
+    pub bytes: Sum,
     /// Those of stacks whose blocks are large in the mean, of what is live.
-    pub large: f64,
+    pub large: Sum,
     /// The instant, or the peak's.
     pub at: Nanos,
     /// Events that are not in the file, up to the instant.
@@ -77,25 +77,25 @@ fn weigh_surveyed(
     let replayed = replay(&input.profile, &input.survey, &plan(at)).map_err(failed)?;
     let lookup = Lookup { addresses: true, ..lookup.clone() };
     let mut tree = CallTree::new();
-    let (mut bytes, mut large) = (0.0, 0.0);
+    let (mut bytes, mut large) = (Sum::default(), Sum::default());
     if value == Value::Allocated {
         let mut stacks: Vec<_> = replayed.allocated_by_stack.iter().collect();
-        stacks.sort_by(|(a, x), (b, y)| y.bytes.total_cmp(&x.bytes).then(a.cmp(b)));
+        stacks.sort_by(|(a, x), (b, y)| y.value.total_cmp(&x.value).then(a.cmp(b)));
         let frames =
             tree.symbols.frames(&replayed.stacks, stacks.iter().map(|(s, _)| **s), &lookup, progress);
-        bytes = stacks.iter().map(|(_, Allocated { bytes, .. })| bytes).sum();
-        tree.add(&replayed.stacks, &frames, stacks.into_iter().map(|(stack, sum)| (*stack, None, sum.bytes)));
+        stacks.iter().for_each(|(_, sum)| bytes += **sum);
+        tree.add(&replayed.stacks, &frames, stacks.into_iter().map(|(stack, sum)| (*stack, None, *sum)));
     } else if let [snapshot] = &replayed.snapshots[..] {
         let rows = rows(snapshot, cells_after);
         let frames =
             tree.symbols.frames(&replayed.stacks, rows.iter().map(|row| row.stack), &lookup, progress);
-        bytes = snapshot.live.bytes.value;
+        bytes = snapshot.live.bytes;
         let of_large = rows
             .iter()
             .map(|row| row.cells.after)
             .filter(|live| live.bytes.value >= LARGE as f64 * live.blocks.value);
-        large = of_large.map(|live| live.bytes.value).sum();
-        let named = |row: &Row| replayed.named(row, row.cells.after.bytes.value);
+        of_large.for_each(|live| large += live.bytes);
+        let named = |row: &Row| replayed.named(row, row.cells.after.bytes);
         tree.add(&replayed.stacks, &frames, rows.iter().map(named));
     }
     let mut warnings = file_warnings(input, &replayed);

@@ -5,16 +5,17 @@ use crate::census::Census;
 use crate::choice::{Choice, Rows};
 use crate::compare::{Comparison, compare};
 use crate::figures::{Figures, FiguresByStack};
+use crate::growth::Meaning;
 use crate::input::Input;
 use crate::instant::At;
 use crate::names::Style;
-use crate::output::rows_text::ALL;
 use crate::output::{folded, json, table, timeline_svg};
 use crate::profile::Profile;
 use crate::replay::{Instant, Plan, replay};
 use crate::symbols::Lookup;
 use crate::synthetic::{File, Log, every, sampled};
 use crate::timeline::draw;
+use clap::ValueEnum;
 use prof::Nanos;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -149,7 +150,7 @@ proptest! {
             prop_assert_eq!(sum, young.sum::<u64>() as f64);
             peak = peak.max(bytes as f64);
         }
-        prop_assert_eq!(replayed.peak.bytes, peak);
+        prop_assert_eq!(replayed.peak.bytes.value, peak);
     }
 
     #[test]
@@ -165,18 +166,18 @@ proptest! {
             let grown = blocks.filter(|(born, _, of)| *born > a && stack.is_none_or(|stack| stack == *of));
             grown.map(|(_, size, _)| *size as f64).sum::<f64>()
         };
-        prop_assert_eq!(comparison.growth.retained.bytes, retained(None));
+        prop_assert_eq!(comparison.growth.retained.bytes.value, retained(None));
         let stacks = &comparison.growth.stacks;
-        prop_assert_eq!(stacks.iter().map(|stack| stack.retained.bytes).sum::<f64>(), retained(None));
-        let net = comparison.after.live_bytes - comparison.before.live_bytes;
+        prop_assert_eq!(stacks.iter().map(|stack| stack.retained.bytes.value).sum::<f64>(), retained(None));
+        let net = comparison.after.live.value - comparison.before.live.value;
         let live = |at: u64| truth[at as usize].values().map(|(_, size, _)| *size as f64).sum::<f64>();
         prop_assert_eq!(net, live(b) - live(a));
         for grown in stacks {
-            prop_assert!(grown.retained.bytes >= 0.0 && grown.retained.bytes >= grown.net_bytes);
+            prop_assert!(grown.retained.bytes.value >= 0.0 && grown.retained.bytes.value >= grown.net.value);
             let leaf = comparison.tree.frames(grown.node).next().unwrap();
             let name = &comparison.tree.symbols.get(leaf.symbol).unwrap().function;
             let stack = (1..6).find(|stack| **name == format!("server!{:#x}", 0xff + stack)).unwrap();
-            prop_assert_eq!(grown.retained.bytes, retained(Some(stack)));
+            prop_assert_eq!(grown.retained.bytes.value, retained(Some(stack)));
         }
         let pruned = comparison.growth.prune(&comparison.tree, 0.3);
         prop_assert_eq!(pruned.branches.iter().map(|branch| branch.value).sum::<f64>(), retained(None));
@@ -201,10 +202,10 @@ proptest! {
         let live = |at: u64| truth[at as usize].values().map(size).sum::<f64>();
         prop_assert_eq!(sum.flow.allocated.bytes.value, allocated);
         prop_assert_eq!(sum.freed().bytes.value, live(a) + allocated - live(b));
-        prop_assert_eq!(sum.net(), live(b) - live(a));
+        prop_assert_eq!(sum.standing.cells.net(Meaning::Matched).value, live(b) - live(a));
         // Nanoseconds are less than the settle time: what is allocated and freed in the span dies young.
-        prop_assert_eq!(sum.flow.temporary.bytes.value, allocated - comparison.growth.retained.bytes);
-        prop_assert_eq!(sum.standing.peak.value, comparison.peak.bytes);
+        prop_assert_eq!(sum.flow.temporary.value, allocated - comparison.growth.retained.bytes.value);
+        prop_assert_eq!(sum.standing.peak.value, comparison.peak.bytes.value);
         let largest = truth[b as usize].values().map(|(_, size, _)| *size).max().unwrap_or(0);
         prop_assert_eq!(sum.standing.ages.largest, largest);
         let ages: f64 = truth[b as usize].values().map(|(born, size, _)| (b - born) as f64 * *size as f64).sum();
@@ -227,7 +228,7 @@ fn everything(bytes: &[u8]) -> Option<String> {
     let lookup = Lookup::default();
     let mut comparison = compare(&before, &after, &lookup, |_| {}).ok()?;
     let mut names = comparison.tree.symbols.display(Style::Short);
-    let rows = Rows { by: By::Function, sort: Column::Allocated, columns: ALL.to_vec() };
+    let rows = Rows { by: By::Function, sort: Column::Allocated, columns: Column::value_variants().to_vec() };
     let choice = Choice { rows: Some(rows), ..Choice::default() };
     let style = (&mut names, Style::Short);
     let chosen = choice.apply(&mut comparison, style, [&before, &after], &lookup, |_| {}).ok()?;
@@ -285,7 +286,7 @@ fn threads_with_one_stack_are_one_and_have_no_common_name() {
         .growth
         .stacks
         .iter()
-        .map(|stack| (stack.retained.bytes, stack.thread.as_deref()))
+        .map(|stack| (stack.retained.bytes.value, stack.thread.as_deref()))
         .collect();
     assert_eq!(stacks, [(11.0, None), (7.0, Some("main"))]);
 }

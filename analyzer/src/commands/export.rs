@@ -18,7 +18,7 @@ pub fn run(options: &Export) -> Result<()> {
     let names = weighed.tree.symbols.display(options.symbols.names.into());
     let hidden = choice.filter_weighed(&mut weighed, &names);
     message::note(&rows_text::hidden_lines(hidden.as_ref()));
-    let pruned = weighed.tree.prune(0.0, |bytes| *bytes);
+    let pruned = weighed.tree.prune(0.0, |bytes| bytes.value);
     write_to(options.output.as_deref(), |out| match options.format {
         ExportFormat::Folded => folded::write(&weighed.tree, &pruned, &names, out),
     })

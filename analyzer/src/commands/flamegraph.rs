@@ -4,7 +4,7 @@ use super::{lookup, open, write_to};
 use crate::cli::{Flamegraph, Width};
 use crate::message::{self, SymbolBar};
 use analyzer::output::{rows_text, svg, table};
-use analyzer::units::{Bytes, Seconds};
+use analyzer::units::{Bytes, Seconds, with_interval};
 use analyzer::weigh::weigh;
 use anyhow::Result;
 
@@ -27,13 +27,13 @@ pub fn run(options: &Flamegraph) -> Result<()> {
     let file = input.profile.path().display();
     let recording = input.survey.recording();
     let captions = svg::Captions {
-        title: format!("{what} {}: {file} ({at})", Bytes(weighed.bytes)),
+        title: format!("{what} {}: {file} ({at})", with_interval(weighed.bytes, Bytes)),
         subtitle: format!(
             "{meaning}; {recording}; {}{}",
             table::lost(weighed.lost_events),
             rows_text::hidden_text(hidden.as_ref())
         ),
     };
-    let pruned = weighed.tree.prune(svg::LEAST, |bytes| *bytes);
+    let pruned = weighed.tree.prune(svg::LEAST, |bytes| bytes.value);
     write_to(options.output.as_deref(), |out| svg::write(&weighed.tree, &pruned, &names, &captions, out))
 }

@@ -2,9 +2,9 @@
 
 use crate::check::{Check, Checked, Quantity};
 use crate::output::rows_text;
-use crate::output::table::{self, Extent, interval};
+use crate::output::table::{self, Extent};
 use crate::survey::Survey;
-use crate::units::{Bytes, Net, Rate, plain};
+use crate::units::{Bytes, Net, Rate, interval, plain};
 use std::io::{self, Write};
 
 /// Writes a line for each check, and the stacks where one is exceeded.
@@ -33,17 +33,15 @@ fn line(check: &Check) -> String {
     let (low, high) = check.ci95;
     let (what, value, range, limit) = match check.quantity {
         Quantity::Growth => {
-            ("net growth", Net(check.value).to_string(), interval(check.ci95), Bytes(check.limit).to_string())
+            let range = interval(check.ci95, Bytes);
+            ("net growth", Net(check.value).to_string(), range, Bytes(check.limit).to_string())
         }
         Quantity::Live => {
-            ("live", Bytes(check.value).to_string(), interval(check.ci95), Bytes(check.limit).to_string())
+            let range = interval(check.ci95, Bytes);
+            ("live", Bytes(check.value).to_string(), range, Bytes(check.limit).to_string())
         }
         Quantity::Rate => {
-            let range = match low == high {
-                true => "exact".to_owned(),
-                false => format!("{} – {}", Rate(low), Rate(high)),
-            };
-            ("growth rate", Rate(check.value).to_string(), range, rate(check.limit))
+            ("growth rate", Rate(check.value).to_string(), interval(check.ci95, Rate), rate(check.limit))
         }
     };
     let range = match low == high {

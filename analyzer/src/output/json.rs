@@ -1,12 +1,14 @@
 //! JSON, version 1: fields may be added, never changed.
 //!
-//! Bytes are integers, times seconds from the start of the process. `name` is in the style that was chosen,
+//! An interval of 95 % stands beside each figure that is an estimate: `ci95` of what is retained, `NAME_ci95` of others; its ends
+//! are equal where the figure is exact. Bytes are integers, times seconds from the start of the process. `name` is in the style that was chosen,
 //! `module` a file name; `thread` is a thread's name, or null where the stack was reached in threads of several.
 
 use crate::calltree::{CallTree, NodeHandle};
 use crate::choice::Chosen;
 use crate::compare::{Comparison, Side};
-use crate::growth::GrownStack;
+use crate::estimate::Estimated;
+use crate::growth::{GrownStack, Growth};
 use crate::output::rows_json::ChosenJson;
 use crate::rows::Cells;
 use crate::symbols::{Frame, Names};
@@ -23,8 +25,10 @@ pub struct Diff<'a> {
     after: Instant,
     retained_bytes: i64,
     retained_count: i64,
-    ci95: [i64; 2],
+    ci95: Ends,
+    count_ci95: Ends,
     net_bytes: i64,
+    net_ci95: Ends,
     lost_events: u64,
     warnings: &'a [String],
     #[serde(flatten)]
@@ -37,6 +41,7 @@ struct Instant {
     file: String,
     at_s: f64,
     live_bytes: i64,
+    live_ci95: Ends,
 }
 
 /// Written one by one: with all their frames they are larger than anything else in memory.
@@ -53,7 +58,9 @@ pub(super) struct Stack<'a> {
     retained_bytes: i64,
     retained_count: i64,
     net_bytes: i64,
-    ci95: [i64; 2],
+    ci95: Ends,
+    count_ci95: Ends,
+    net_ci95: Ends,
     frames: Vec<StackFrame<'a>>,
     thread: Option<&'a str>,
 }
@@ -69,16 +76,18 @@ pub(super) struct StackFrame<'a> {
 impl<'a> Diff<'a> {
     /// What stands in it.
     pub fn new(comparison: &'a Comparison, names: &'a Names, chosen: &'a Chosen) -> Diff<'a> {
-        let retained = comparison.growth.retained;
+        let Growth { retained, net, .. } = &comparison.growth;
         Diff {
             version: VERSION,
             meaning: comparison.growth.meaning.text(),
             before: instant(&comparison.before),
             after: instant(&comparison.after),
-            retained_bytes: integer(retained.bytes),
-            retained_count: integer(retained.count),
-            ci95: [integer(retained.ci95.0), integer(retained.ci95.1)],
-            net_bytes: integer(comparison.after.live_bytes) - integer(comparison.before.live_bytes),
+            retained_bytes: integer(retained.bytes.value),
+            retained_count: integer(retained.blocks.value),
+            ci95: ends(retained.estimated_bytes()),
+            count_ci95: ends(retained.estimated_blocks()),
+            net_bytes: integer(net.value),
+            net_ci95: ends(*net),
             lost_events: comparison.lost_events,
             warnings: &comparison.warnings,
             chosen: ChosenJson::new(chosen, &comparison.tree, names),
@@ -88,7 +97,12 @@ impl<'a> Diff<'a> {
 }
 
 fn instant(side: &Side) -> Instant {
-    Instant { file: side.path.display().to_string(), at_s: side.at.0, live_bytes: integer(side.live_bytes) }
+    Instant {
+        file: side.path.display().to_string(),
+        at_s: side.at.0,
+        live_bytes: integer(side.live.value),
+        live_ci95: ends(side.live),
+    }
 }
 
 fn stacks<'a>(comparison: &'a Comparison, names: &'a Names) -> Stacks<'a> {
@@ -97,6 +111,14 @@ fn stacks<'a>(comparison: &'a Comparison, names: &'a Names) -> Stacks<'a> {
 
 pub(super) fn integer(value: f64) -> i64 {
     value.round() as i64
+}
+
+/// Both ends of a 95 % interval of bytes or blocks.
+pub(super) type Ends = [i64; 2];
+
+pub(super) fn ends(of: impl Into<Estimated>) -> Ends {
+    let (low, high) = of.into().ci95;
+    [integer(low), integer(high)]
 }
 
 impl Serialize for Stacks<'_> {
@@ -108,12 +130,14 @@ impl Serialize for Stacks<'_> {
 impl<'a> Stack<'a> {
     /// What is said of it.
     pub(super) fn new<V>(tree: &'a CallTree<V>, stack: &'a GrownStack, names: &'a Names) -> Stack<'a> {
-        let (low, high) = stack.retained.ci95;
+        let retained = &stack.retained;
         Stack {
-            retained_bytes: integer(stack.retained.bytes),
-            retained_count: integer(stack.retained.count),
-            net_bytes: integer(stack.net_bytes),
-            ci95: [integer(low), integer(high)],
+            retained_bytes: integer(retained.bytes.value),
+            retained_count: integer(retained.blocks.value),
+            net_bytes: integer(stack.net.value),
+            ci95: ends(retained.estimated_bytes()),
+            count_ci95: ends(retained.estimated_blocks()),
+            net_ci95: ends(stack.net),
             frames: frames(tree, stack.node, names),
             thread: stack.thread.as_deref(),
         }

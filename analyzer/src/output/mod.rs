@@ -4,6 +4,7 @@
 //! result: by bytes, then by name.
 
 pub mod top;
+mod columns;
 pub mod table;
 pub mod folded;
 pub mod svg;

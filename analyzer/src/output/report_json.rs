@@ -5,8 +5,9 @@
 
 use crate::calltree::{CallTree, NodeHandle};
 use crate::choice::Chosen;
+use crate::compare::Comparison;
 use crate::growth::GrownStack;
-use crate::output::json::{Stack, StackFrame, VERSION, frames, integer};
+use crate::output::json::{Ends, Stack, StackFrame, VERSION, ends, frames, integer};
 use crate::output::rows_json::ChosenJson;
 use crate::shape::Kind;
 use crate::story::{Change, Holders, Story, mark_near, per_mark};
@@ -16,6 +17,7 @@ use crate::verdict::Parts;
 use prof::Nanos;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
 
 /// `report --json`.
 #[derive(Serialize, Debug)]
@@ -29,14 +31,19 @@ pub struct Report<'a> {
     rss_growth_bytes: Option<i64>,
     growth_bytes: Option<i64>,
     parts: Option<PartBytes<'a>>,
+    parts_ci95: Option<BTreeMap<&'static str, (i64, i64)>>,
     live_bytes: LiveBytes,
     live_slope_bytes_per_s: f64,
     live_slope_ci95: [f64; 2],
     peak: PeakInstant,
     allocated_bytes: i64,
+    allocated_ci95: Ends,
     allocated_count: i64,
+    allocated_count_ci95: Ends,
     retained_bytes: i64,
+    retained_ci95: Ends,
     net_bytes: i64,
+    net_ci95: Ends,
     #[serde(flatten)]
     chosen: ChosenJson<'a>,
     growth: Stacks<'a>,
@@ -61,7 +68,9 @@ struct Segment {
     from_s: f64,
     file_before: String,
     allocated_before_bytes: i64,
+    allocated_before_ci95: Ends,
     allocated_before_count: i64,
+    allocated_before_count_ci95: Ends,
 }
 
 #[derive(Serialize, Debug)]
@@ -83,13 +92,16 @@ struct PartBytes<'a>(&'a Parts);
 #[derive(Serialize, Debug)]
 struct LiveBytes {
     from: i64,
+    from_ci95: Ends,
     to: i64,
+    to_ci95: Ends,
 }
 
 #[derive(Serialize, Debug)]
 struct PeakInstant {
     at_s: f64,
     live_bytes: i64,
+    live_ci95: Ends,
 }
 
 #[derive(Serialize, Debug)]
@@ -127,6 +139,7 @@ impl std::fmt::Debug for Holder<'_> {
 #[derive(Serialize)]
 struct Weight<'a> {
     live_bytes: i64,
+    live_ci95: Ends,
     frames: Vec<StackFrame<'a>>,
 }
 
@@ -153,10 +166,15 @@ struct ShapedStack<'a> {
     slope_since_s: Option<f64>,
     r2: Option<f64>,
     bytes_per_mark: Option<f64>,
+    bytes_per_mark_ci95: Option<[f64; 2]>,
     lasting_bytes: Option<i64>,
-    lasting_ci95: Option<[i64; 2]>,
+    lasting_ci95: Option<Ends>,
     period_s: Option<f64>,
+    period_ci95: Option<[f64; 2]>,
     amplitude_bytes: Option<i64>,
+    amplitude_ci95: Option<Ends>,
+    step_bytes: Option<i64>,
+    step_ci95: Option<Ends>,
     step_at_s: Option<f64>,
     step_mark: Option<String>,
 }
@@ -165,7 +183,7 @@ impl<'a> Report<'a> {
     /// What stands in it; of the peak and of holders as many stacks as `top`.
     pub fn new(story: &'a Story, survey: &'a Survey, chosen: &'a Chosen, top: usize) -> Report<'a> {
         let comparison = &story.comparison;
-        let (before, after) = (&comparison.before, &comparison.after);
+        let Comparison { before, after, growth, allocated, .. } = comparison;
         let finding = &story.finding;
         let recent = finding.recent.as_ref();
         let slope = finding.memory.as_ref().map(|memory| memory.fit);
@@ -174,7 +192,8 @@ impl<'a> Report<'a> {
         let peak_stacks = story.peak.iter().flat_map(|peak| {
             let stacks = peak.stacks.iter().take(top);
             stacks.map(|(node, bytes)| Weight {
-                live_bytes: integer(*bytes),
+                live_bytes: integer(bytes.value),
+                live_ci95: ends(*bytes),
                 frames: frames(&peak.tree, *node, &peak.names),
             })
         });
@@ -183,12 +202,17 @@ impl<'a> Report<'a> {
             span: Span { from_s: before.at.0, to_s: after.at.0 },
             complete_to_s: survey.seconds(survey.end()),
             ended: survey.ended.as_deref(),
-            segment: survey.segment.as_ref().map(|segment| Segment {
-                number: segment.number,
-                from_s: survey.seconds(segment.time),
-                file_before: segment.path.display().to_string(),
-                allocated_before_bytes: integer(segment.allocated.bytes),
-                allocated_before_count: integer(segment.allocated.blocks),
+            segment: survey.segment.as_ref().map(|segment| {
+                let allocated = segment.allocated(survey);
+                Segment {
+                    number: segment.number,
+                    from_s: survey.seconds(segment.time),
+                    file_before: segment.path.display().to_string(),
+                    allocated_before_bytes: integer(allocated.bytes.value),
+                    allocated_before_ci95: ends(allocated.bytes),
+                    allocated_before_count: integer(allocated.blocks.value),
+                    allocated_before_count_ci95: ends(allocated.blocks),
+                }
             }),
             verdict: Verdict {
                 class: finding.class.text(),
@@ -202,17 +226,31 @@ impl<'a> Report<'a> {
             rss_growth_bytes: finding.whole.as_ref().map(|parts| parts.rss_growth),
             growth_bytes: finding.whole.as_ref().map(|parts| parts.growth),
             parts: finding.whole.as_ref().map(PartBytes),
-            live_bytes: LiveBytes { from: integer(before.live_bytes), to: integer(after.live_bytes) },
+            parts_ci95: finding
+                .whole
+                .as_ref()
+                .map(|parts| parts.all.iter().map(|part| (part.name.text(), part.ci95)).collect()),
+            live_bytes: LiveBytes {
+                from: integer(before.live.value),
+                from_ci95: ends(before.live),
+                to: integer(after.live.value),
+                to_ci95: ends(after.live),
+            },
             live_slope_bytes_per_s: story.heap.shape.fit.slope,
             live_slope_ci95: [low, high],
             peak: PeakInstant {
                 at_s: survey.seconds(comparison.peak.time),
-                live_bytes: integer(comparison.peak.bytes),
+                live_bytes: integer(comparison.peak.bytes.value),
+                live_ci95: ends(comparison.peak.bytes),
             },
-            allocated_bytes: integer(comparison.allocated.bytes),
-            allocated_count: integer(comparison.allocated.blocks),
-            retained_bytes: integer(comparison.growth.retained.bytes),
-            net_bytes: integer(after.live_bytes) - integer(before.live_bytes),
+            allocated_bytes: integer(allocated.bytes.value),
+            allocated_ci95: ends(allocated.bytes),
+            allocated_count: integer(allocated.blocks.value),
+            allocated_count_ci95: ends(allocated.blocks),
+            retained_bytes: integer(growth.retained.bytes.value),
+            retained_ci95: ends(growth.retained.estimated_bytes()),
+            net_bytes: integer(growth.net.value),
+            net_ci95: ends(growth.net),
             chosen: ChosenJson::new(chosen, &comparison.tree, &story.names),
             growth: Stacks { story, survey },
             peak_stacks: peak_stacks.collect(),
@@ -278,14 +316,15 @@ impl<'a> Stacks<'a> {
         let start = story.grid.time(0);
         let at = |seconds: f64| Nanos(start.0.saturating_add((seconds * 1e9) as u64));
         let kind = shape.map(|shape| shape.kind);
-        let step = match kind {
-            Some(Kind::Step { at: seconds, .. }) => Some(at(seconds)),
-            _ => None,
+        let (step, height) = match kind {
+            Some(Kind::Step { at: seconds, height }) => (Some(at(seconds)), Some(height)),
+            _ => (None, None),
         };
         let saw = match kind {
             Some(Kind::Sawtooth { period, amplitude }) => Some((period, amplitude)),
             _ => None,
         };
+        let mark = shape.and_then(|shape| per_mark(survey, &story.grid, &shape));
         ShapedStack {
             stack: Stack::new(&story.comparison.tree, stack, &story.names),
             shape: kind.filter(|kind| *kind != Kind::Unclear).map(Kind::text),
@@ -293,14 +332,16 @@ impl<'a> Stacks<'a> {
             slope_ci95: shape.map(|shape| shape.fit.ci95().into()),
             slope_since_s: shape.map(|shape| survey.seconds(at(shape.since))),
             r2: shape.map(|shape| shape.fit.r2),
-            bytes_per_mark: shape.and_then(|shape| per_mark(survey, &story.grid, &shape)),
+            bytes_per_mark: mark.map(|bytes| bytes.value),
+            bytes_per_mark_ci95: mark.map(|bytes| bytes.ci95.into()),
             lasting_bytes: shape.map(|shape| integer(shape.lasting.value)),
-            lasting_ci95: shape.map(|shape| {
-                let (low, high) = shape.lasting.ci95();
-                [integer(low), integer(high)]
-            }),
-            period_s: saw.map(|(period, _)| period),
-            amplitude_bytes: saw.map(|(_, amplitude)| integer(amplitude)),
+            lasting_ci95: shape.map(|shape| ends(shape.lasting)),
+            period_s: saw.map(|(period, _)| period.value),
+            period_ci95: saw.map(|(period, _)| period.ci95.into()),
+            amplitude_bytes: saw.map(|(_, amplitude)| integer(amplitude.value)),
+            amplitude_ci95: saw.map(|(_, amplitude)| ends(amplitude)),
+            step_bytes: height.map(|height| integer(height.value)),
+            step_ci95: height.map(ends),
             step_at_s: step.map(|at| survey.seconds(at)),
             step_mark: step.and_then(|at| mark_near(survey, &story.grid, at)),
         }

@@ -1,16 +1,17 @@
 //! A report for a terminal: the verdict, what it rests on, and the stacks.
 
 use crate::breakdown::By;
-use crate::calltree::{CallTree, NodeHandle};
+use crate::calltree::NodeHandle;
 use crate::choice::Chosen;
 use crate::compare::Comparison;
-use crate::output::table::{self, Extent, callers_line, cut, interval};
-use crate::output::{rows_text, top};
+use crate::estimate::{Estimate, Sum};
+use crate::output::columns::{self, Cell, Line};
+use crate::output::rows_text;
+use crate::output::table::{self, Extent};
 use crate::shape::{Kind, Shape};
-use crate::story::{Holders, Story, mark_near, per_mark};
-use crate::survey::{Segment, Survey};
-use crate::symbols::Names;
-use crate::units::{Bytes, Count, Duration, Net, Rate, Seconds, plain};
+use crate::story::{Change, Holders, Story, mark_near, per_mark};
+use crate::survey::Survey;
+use crate::units::{Bytes, Count, Duration, Net, Rate, Seconds, interval, plain, with_interval};
 use crate::verdict::{Class, Parts};
 use prof::Nanos;
 use std::io::{self, Write};
@@ -30,26 +31,24 @@ pub fn write(
     out: &mut impl Write,
 ) -> io::Result<()> {
     write_verdict(story, extent, out)?;
-    write_facts(story, survey, out)?;
+    write_facts(story, survey, extent.width, out)?;
     if let Some(parts) = &story.finding.whole {
         write_parts(parts, story.finding.recent.as_ref(), survey, out)?;
     }
     if let Some(peak) = &story.peak {
-        let at = Seconds(survey.seconds(peak.at));
-        writeln!(
-            out,
-            "\nLive at the peak, {} at {at}: what was freed since, and is held\n",
-            Bytes(peak.bytes)
-        )?;
-        for (node, bytes) in peak.stacks.iter().take(extent.top.min(FEW)) {
-            write_stack(&peak.tree, *node, &peak.names, &Bytes(*bytes).to_string(), extent, out)?;
-        }
+        let (bytes, at) = (with_interval(peak.bytes, Bytes), Seconds(survey.seconds(peak.at)));
+        writeln!(out, "\nLive at the peak, {bytes} at {at}: what was freed since, and is held\n")?;
+        let line = |(node, bytes): &(NodeHandle, Sum)| {
+            Line::of_stack(vec![Cell::estimate(*bytes, Bytes)], &peak.tree, *node, &peak.names, None)
+        };
+        let lines: Vec<Line> = peak.stacks.iter().take(extent.top.min(FEW)).map(line).collect();
+        columns::write((&["LIVE"], "FUNCTION < CALLERS"), &lines, extent.width, out)?;
     }
     if story.finding.class == Class::ThreadGrowth || story.finding.class == Class::AllocatorRetention {
-        write_holders("threads", "Threads, by the stack that creates them", &story.threads, extent, out)?;
+        write_holders("Threads, by the stack that creates them", &story.threads, extent, out)?;
     }
     if story.finding.class == Class::MappedGrowth {
-        write_holders("mappings", "Mapped memory, by the stack that maps it", &story.mappings, extent, out)?;
+        write_holders("Mapped memory, by the stack that maps it", &story.mappings, extent, out)?;
     }
     let by = chosen.breakdown.as_ref().map_or(By::Stack, |(rows, _)| rows.by);
     writeln!(out, "\nLive heap by {}: allocated in the span, and live at its end", by.text())?;
@@ -75,35 +74,17 @@ fn write_verdict(story: &Story, extent: Extent, out: &mut impl Write) -> io::Res
     writeln!(out)
 }
 
-/// A line beside its label, and what does not fit on it below. A number stays with its unit.
+/// A line beside its label, and what does not fit on it below.
 fn write_wrapped(label: &str, text: &str, width: usize, out: &mut impl Write) -> io::Result<()> {
     const MARGIN: usize = 11;
-    let is_number = |word: &str| word.starts_with(|c: char| c.is_ascii_digit() || c == '+' || c == '(');
-    let mut line = format!("{label:MARGIN$}");
-    let (mut used, mut glued) = (0, String::new());
-    for word in plain(text).split(' ') {
-        glued.push_str(word);
-        if is_number(word) && !word.ends_with(|c: char| ".,:)".contains(c)) {
-            glued.push(' ');
-            continue;
-        }
-        let len = glued.chars().count();
-        if used > 0 && MARGIN + used + 1 + len > width {
-            writeln!(out, "{line}")?;
-            line = " ".repeat(MARGIN);
-            used = 0;
-        }
-        if used > 0 {
-            line.push(' ');
-            used += 1;
-        }
-        line.push_str(&std::mem::take(&mut glued));
-        used += len;
-    }
-    writeln!(out, "{}", format!("{line}{glued}").trim_end())
+    let lines = columns::wrapped(text, width.saturating_sub(MARGIN));
+    let labels = std::iter::once(label).chain(std::iter::repeat(""));
+    labels
+        .zip(lines)
+        .try_for_each(|(label, line)| writeln!(out, "{}", format!("{label:MARGIN$}{line}").trim_end()))
 }
 
-fn write_facts(story: &Story, survey: &Survey, out: &mut impl Write) -> io::Result<()> {
+fn write_facts(story: &Story, survey: &Survey, width: usize, out: &mut impl Write) -> io::Result<()> {
     let Comparison { before, after, growth, peak, allocated, .. } = &story.comparison;
     writeln!(out, "process    {}", plain(&process(survey)))?;
     writeln!(out, "span       {} to {}", before.at, after.at)?;
@@ -115,39 +96,34 @@ fn write_facts(story: &Story, survey: &Survey, out: &mut impl Write) -> io::Resu
             "file       complete up to {end}, without an end: the process went on, or ended without closing it"
         )?,
     }
-    if let Some(Segment { time, number, path, allocated }) = &survey.segment {
-        let (from, path) = (Seconds(survey.seconds(*time)), path.display().to_string());
-        let (bytes, blocks) = (Bytes(allocated.bytes), Count(allocated.blocks));
-        writeln!(
-            out,
-            "segment    {number}, which begins at {from} with what was live; the peak is since then"
-        )?;
-        writeln!(
-            out,
-            "           before: {bytes} allocated in {blocks} blocks; the file before: {}",
-            plain(&path)
-        )?;
+    if let Some(segment) = &survey.segment {
+        let (from, path) = (Seconds(survey.seconds(segment.time)), segment.path.display().to_string());
+        let (number, allocated) = (segment.number, amount(&segment.allocated(survey)));
+        let since = format!("{number}, which begins at {from} with what was live; the peak is since then");
+        write_wrapped("segment", &since, width, out)?;
+        write_wrapped("", &format!("before: {allocated} allocated; the file before: {path}"), width, out)?;
     }
-    let (from, to) = (Bytes(before.live_bytes), Bytes(after.live_bytes));
+    let [from, to, most] = [before.live, after.live, peak.bytes].map(|sum| with_interval(sum, Bytes));
     let peak_at = Seconds(survey.seconds(peak.time));
-    writeln!(
-        out,
-        "live       {from} at its start, {to} at its end, {} at the peak ({peak_at})",
-        Bytes(peak.bytes)
-    )?;
+    let live = format!("{from} at its start, {to} at its end, {most} at the peak, {peak_at}");
+    write_wrapped("live", &live, width, out)?;
     let resident = |time| survey.vitals.resident(time).map(|bytes| Bytes(bytes as f64));
     let (start, end) = (story.grid.time(0), story.grid.time(story.grid.steps()));
     if let (Some(from), Some(to)) = (resident(start), resident(end)) {
         writeln!(out, "memory     {from} at its start, {to} at its end: resident set and swap")?;
     }
-    let (bytes, blocks) = (Bytes(allocated.bytes), Count(allocated.blocks));
-    writeln!(out, "allocated  {bytes} in {blocks} blocks since the start")?;
-    let how = story.comparison.recording;
-    writeln!(
-        out,
-        "retained   {}, {how}, {}",
-        Bytes(growth.retained.bytes),
-        table::lost(story.comparison.lost_events)
+    write_wrapped("allocated", &format!("{} since the start", amount(allocated)), width, out)?;
+    let retained = with_interval(growth.retained.estimated_bytes(), Bytes);
+    let (how, lost) = (story.comparison.recording, table::lost(story.comparison.lost_events));
+    write_wrapped("retained", &format!("{retained}, {how}, {lost}"), width, out)
+}
+
+/// `61.2 MiB (52.0 – 71.6 MiB) in 312,004 blocks (265,000 – 365,000)`
+fn amount(of: &Estimate) -> String {
+    format!(
+        "{} in {}",
+        with_interval(of.bytes, Bytes),
+        with_interval(of.blocks, |n| format!("{} blocks", Count(n)))
     )
 }
 
@@ -184,7 +160,7 @@ fn write_parts(
         let percent = Some(100.0 * part.bytes as f64 / parts.growth as f64);
         let percent = percent.filter(|percent| parts.growth > 0 && percent.abs() < 999.95);
         let share = percent.map_or("–".to_owned(), |percent| format!("{percent:.1} %"));
-        let interval = interval((part.ci95.0 as f64, part.ci95.1 as f64));
+        let interval = interval((part.ci95.0 as f64, part.ci95.1 as f64), Bytes);
         let since =
             recent.map_or(String::new(), |(bytes, _)| format!("{:>16}", Net(bytes as f64).to_string()));
         let growth = Net(part.bytes as f64).to_string();
@@ -206,80 +182,56 @@ fn write_parts(
     writeln!(out, "{:>11}  not measured: {}", "", unknown.join(", "))
 }
 
-fn write_holders(
-    what: &str,
-    title: &str,
-    holders: &Holders,
-    extent: Extent,
-    out: &mut impl Write,
-) -> io::Result<()> {
+fn write_holders(title: &str, holders: &Holders, extent: Extent, out: &mut impl Write) -> io::Result<()> {
     let held: Vec<_> = holders.stacks.iter().filter(|(_, change)| change.after.acquired > 0).collect();
     if held.is_empty() {
         return Ok(());
     }
     writeln!(out, "\n{title}\n")?;
-    for (node, change) in held.into_iter().take(extent.top.min(FEW)) {
-        let (now, ever) = (Count(change.after.count() as f64), Count(change.after.acquired as f64));
-        let figures =
-            format!("{:>10}  {now} {what} now, {ever} ever", Net(change.bytes() as f64).to_string());
-        write_stack(&holders.tree, *node, &holders.names, &figures, extent, out)?;
-    }
-    Ok(())
+    let line = |(node, change): &&(NodeHandle, Change)| {
+        let (now, ever) = (change.after.count(), change.after.acquired);
+        let cells = vec![
+            Cell::plain(Net(change.bytes() as f64)),
+            Cell::plain(Count(now as f64)),
+            Cell::plain(Count(ever as f64)),
+        ];
+        Line::of_stack(cells, &holders.tree, *node, &holders.names, None)
+    };
+    let lines: Vec<Line> = held.iter().take(extent.top.min(FEW)).map(line).collect();
+    columns::write((&["GROWTH", "NOW", "EVER"], "FUNCTION < CALLERS"), &lines, extent.width, out)
 }
 
-/// Two lines: figures and function, and its callers.
-fn write_stack<V>(
-    tree: &CallTree<V>,
-    node: NodeHandle,
-    names: &Names,
-    figures: &str,
-    extent: Extent,
-    out: &mut impl Write,
-) -> io::Result<()> {
-    let top = top::of_stack(tree, node, names);
-    let (function, callers) = top.split_first().unwrap_or((&"", &[]));
-    let room = extent.width.saturating_sub(figures.chars().count().max(10) + 2).max(20);
-    writeln!(out, "{figures:>10}  {}", cut(function, room))?;
-    let callers = callers_line(callers, extent.width);
-    if callers.is_empty() { Ok(()) } else { writeln!(out, "{callers}") }
-}
-
-/// `steady: +1.00 KiB/s (975 B/s – 1.02 KiB/s), r² 0.99, 270 B per mark`
+/// `steady: +1.00 KiB/s (975 B/s – 1.02 KiB/s), r² 0.990, 270 B per mark, 61.2 KiB expected to stay`
 fn shape_line(shape: &Shape, story: &Story, survey: &Survey) -> String {
     let at = |seconds: f64| Nanos(story.grid.time(0).0.saturating_add((seconds * 1e9) as u64));
-    let lasting = shape.lasting.value;
-    let new = match lasting > 0.0 {
-        true => format!("{} expected to stay", Bytes(lasting)),
+    let new = match shape.lasting.value > 0.0 {
+        true => format!("{} expected to stay", with_interval(shape.lasting, Bytes)),
         false => "nothing expected to stay".to_owned(),
     };
     match shape.kind {
         Kind::Steady => {
-            let (low, high) = shape.fit.ci95();
-            let interval = match low == high {
-                true => "exact".to_owned(),
-                false => format!("{} – {}", rate(low), rate(high)),
-            };
             let since = match shape.since > 0.0 {
                 true => format!(" since {}", Seconds(survey.seconds(at(shape.since)))),
                 false => String::new(),
             };
             let mark = per_mark(survey, &story.grid, shape);
-            let mark = mark.map_or(String::new(), |bytes| format!(", {} per mark", Bytes(bytes)));
-            format!(
-                "steady: {} ({interval}){since}, r² {:.3}{mark}, {new}",
-                Rate(shape.fit.slope),
-                shape.fit.r2
-            )
+            let mark =
+                mark.map_or(String::new(), |bytes| format!(", {} per mark", with_interval(bytes, Bytes)));
+            let slope = with_interval(shape.fit.estimated(), rate);
+            format!("steady: +{slope}{since}, r² {:.3}{mark}, {new}", shape.fit.r2)
         }
         Kind::WarmUp => format!("warm-up: it has stopped growing, {new}"),
-        Kind::Sawtooth { period, amplitude } => {
-            format!("sawtooth: {} up and down, every {}, {new}", Bytes(amplitude), Duration(period))
-        }
+        Kind::Sawtooth { period, amplitude } => format!(
+            "sawtooth: {} up and down, every {}, {new}",
+            with_interval(amplitude, Bytes),
+            with_interval(period, Duration)
+        ),
         Kind::Step { at: seconds, height } => {
             let time = at(seconds);
             let mark = mark_near(survey, &story.grid, time);
             let mark = mark.map_or(String::new(), |mark| format!(", at the mark '{mark}'"));
-            format!("step: {} at {}{mark}, {new}", Net(height), Seconds(survey.seconds(time)))
+            let (height, time) = (with_interval(height, Net), Seconds(survey.seconds(time)));
+            format!("step: {height} at {time}{mark}, {new}")
         }
         Kind::Churn => format!("churn: blocks are replaced, {new}"),
         Kind::Unclear => "too few samples to tell a shape".to_owned(),

@@ -8,7 +8,7 @@ use crate::calltree::CallTree;
 use crate::choice::Chosen;
 use crate::filter::{Amount, Filter, Hidden};
 use crate::growth::Meaning;
-use crate::output::json::{StackFrame, frames, integer};
+use crate::output::json::{Ends, StackFrame, ends, frames, integer};
 use crate::rows::Cells;
 use crate::symbols::Names;
 use serde::{Serialize, Serializer};
@@ -97,20 +97,24 @@ struct RowJson<'a> {
     stacks: usize,
     retained_bytes: i64,
     retained_count: i64,
-    retained_ci95: [i64; 2],
+    retained_ci95: Ends,
+    retained_count_ci95: Ends,
     net_bytes: i64,
-    net_ci95: [i64; 2],
+    net_ci95: Ends,
     live_bytes: i64,
-    live_ci95: [i64; 2],
+    live_ci95: Ends,
     allocated_bytes: Option<i64>,
     allocated_count: Option<i64>,
-    allocated_ci95: Option<[i64; 2]>,
+    allocated_ci95: Option<Ends>,
+    allocated_count_ci95: Option<Ends>,
     freed_bytes: Option<i64>,
     freed_count: Option<i64>,
-    freed_ci95: Option<[i64; 2]>,
+    freed_ci95: Option<Ends>,
+    freed_count_ci95: Option<Ends>,
     peak_bytes: i64,
-    peak_ci95: [i64; 2],
+    peak_ci95: Ends,
     temporary_bytes: Option<i64>,
+    temporary_ci95: Option<Ends>,
     temporary_share: Option<f64>,
     temporary_share_ci95: Option<[f64; 2]>,
     mean_age_s: Option<f64>,
@@ -118,10 +122,6 @@ struct RowJson<'a> {
     largest_block_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     frames: Option<Vec<StackFrame<'a>>>,
-}
-
-fn ends((low, high): (f64, f64)) -> [i64; 2] {
-    [integer(low), integer(high)]
 }
 
 impl Serialize for Rows<'_> {
@@ -141,32 +141,37 @@ impl<'a> RowJson<'a> {
         let freed = has_flows.then(|| figures.freed());
         let allocated = has_flows.then_some(figures.flow.allocated);
         let share = figures.temporary_share().filter(|_| has_flows);
-        let age = figures.mean_age();
+        let temporary = has_flows.then_some(figures.flow.temporary);
+        let (age, net) = (figures.mean_age(), figures.standing.cells.net(meaning));
         RowJson {
             name: &row.name,
             module: row.module.as_deref(),
             thread: row.thread.as_deref(),
             stacks: row.stacks,
-            retained_bytes: integer(retained.bytes),
-            retained_count: integer(retained.count),
-            retained_ci95: ends(retained.ci95),
-            net_bytes: integer(figures.net()),
-            net_ci95: ends(figures.net_ci95(meaning)),
+            retained_bytes: integer(retained.bytes.value),
+            retained_count: integer(retained.blocks.value),
+            retained_ci95: ends(retained.estimated_bytes()),
+            retained_count_ci95: ends(retained.estimated_blocks()),
+            net_bytes: integer(net.value),
+            net_ci95: ends(net),
             live_bytes: integer(figures.standing.cells.after.bytes.value),
-            live_ci95: ends(figures.standing.cells.after.bytes.ci95()),
+            live_ci95: ends(figures.standing.cells.after.bytes),
             allocated_bytes: allocated.map(|sum| integer(sum.bytes.value)),
-            allocated_count: allocated.map(|sum| integer(sum.blocks)),
-            allocated_ci95: allocated.map(|sum| ends(sum.bytes.ci95())),
+            allocated_count: allocated.map(|sum| integer(sum.blocks.value)),
+            allocated_ci95: allocated.map(|sum| ends(sum.bytes)),
+            allocated_count_ci95: allocated.map(|sum| ends(sum.blocks)),
             freed_bytes: freed.map(|sum| integer(sum.bytes.value)),
-            freed_count: freed.map(|sum| integer(sum.blocks)),
-            freed_ci95: freed.map(|sum| ends(sum.bytes.ci95())),
+            freed_count: freed.map(|sum| integer(sum.blocks.value)),
+            freed_ci95: freed.map(|sum| ends(sum.bytes)),
+            freed_count_ci95: freed.map(|sum| ends(sum.blocks)),
             peak_bytes: integer(figures.standing.peak.value),
-            peak_ci95: ends(figures.standing.peak.ci95()),
-            temporary_bytes: has_flows.then(|| integer(figures.flow.temporary.bytes.value)),
-            temporary_share: share.map(|(share, _)| share),
-            temporary_share_ci95: share.map(|(_, (low, high))| [low, high]),
-            mean_age_s: age.map(|(mean, _)| mean),
-            mean_age_ci95: age.map(|(_, (low, high))| [low, high]),
+            peak_ci95: ends(figures.standing.peak),
+            temporary_bytes: temporary.map(|sum| integer(sum.value)),
+            temporary_ci95: temporary.map(ends),
+            temporary_share: share.map(|share| share.value),
+            temporary_share_ci95: share.map(|share| share.ci95.into()),
+            mean_age_s: age.map(|mean| mean.value),
+            mean_age_ci95: age.map(|mean| mean.ci95.into()),
             largest_block_bytes: figures.standing.ages.largest,
             frames: None,
         }

@@ -3,11 +3,13 @@
 use crate::breakdown::{Breakdown, By, Column, Row};
 use crate::calltree::{CallTree, NodeHandle};
 use crate::choice::Chosen;
+use crate::estimate::Sum;
 use crate::filter::{Amount, Filter, Hidden};
-use crate::output::table::{Extent, INDENT, callers_line, cut, interval};
-use crate::output::top;
+use crate::output::columns::{self, Cell, Line};
+use crate::output::table::Extent;
 use crate::symbols::Names;
-use crate::units::{Bytes, Count, Duration, Net, plain};
+use crate::units::{Bytes, Count, Duration, Net, Share, plain};
+use clap::ValueEnum;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
@@ -58,67 +60,23 @@ pub fn write_hidden(chosen: &Chosen, out: &mut impl Write) -> io::Result<()> {
     hidden_lines(chosen.hidden.as_ref()).iter().try_for_each(|line| writeln!(out, "{line}"))
 }
 
-impl Column {
-    const fn head(self) -> (&'static str, usize) {
-        match self {
-            Column::Retained => ("RETAINED", 10),
-            Column::Share => ("SHARE", 8),
-            Column::Interval => ("95 % INTERVAL", 20),
-            Column::Count => ("COUNT", 12),
-            Column::Net => ("NET", 11),
-            Column::Live => ("LIVE", 10),
-            Column::Allocated => ("ALLOCATED", 11),
-            Column::Freed => ("FREED", 10),
-            Column::Peak => ("AT PEAK", 10),
-            Column::Temporary => ("TEMPORARY", 11),
-            Column::Age => ("AGE", 9),
-            Column::Largest => ("LARGEST", 10),
-            Column::Stacks => ("STACKS", 8),
-        }
-    }
-}
-
-/// All columns, in their order.
-pub const ALL: [Column; 13] = [
+/// The columns that are shown unless others are asked for, the first ones where not all fit.
+const USUAL: [Column; 7] = [
     Column::Retained,
     Column::Share,
-    Column::Interval,
-    Column::Count,
     Column::Net,
-    Column::Live,
     Column::Allocated,
-    Column::Freed,
-    Column::Peak,
     Column::Temporary,
+    Column::Peak,
     Column::Age,
-    Column::Largest,
-    Column::Stacks,
 ];
-
-/// The columns that fit beside a name, the one among them that rows are sorted by.
-fn fitting(width: usize, sort: Column) -> Vec<Column> {
-    use Column::{Age, Allocated, Interval, Net, Peak, Retained, Share, Temporary};
-    let mut columns = match width {
-        ..100 => vec![Retained, Interval, Net, Temporary],
-        100..140 => vec![Retained, Share, Interval, Net, Allocated, Temporary],
-        _ => vec![Retained, Share, Interval, Net, Allocated, Peak, Temporary, Age],
-    };
-    if !columns.contains(&sort) {
-        columns.pop();
-        columns.push(sort);
-    }
-    columns
-}
-
-/// The least room for a name beside the figures; with less it goes to a line of its own.
-const LEAST_NAME: usize = 20;
 
 /// Writes the table; `note` says something more of a stack, on a line of its own.
 ///
 /// # Errors
 /// Those of `out`.
 pub fn write<V>(
-    (breakdown, columns): (&Breakdown, &[Column]),
+    (breakdown, asked): (&Breakdown, &[Column]),
     (tree, names): (&CallTree<V>, &Names),
     extent: Extent,
     note: impl Fn(NodeHandle) -> Option<String>,
@@ -127,47 +85,68 @@ pub fn write<V>(
     if breakdown.rows.is_empty() {
         return writeln!(out, "\nNothing to show.\n");
     }
-    let columns = if columns.is_empty() { fitting(extent.width, breakdown.sort) } else { columns.to_vec() };
-    let used: usize = columns.iter().map(|column| column.head().1).sum::<usize>() + 2;
-    let is_beside = used + LEAST_NAME <= extent.width;
-    let heads: String =
-        columns.iter().map(|column| format!("{:>1$}", column.head().0, column.head().1)).collect();
-    let head = match breakdown.by {
+    let line = |row: &Row, columns: &[Column]| {
+        let cells = columns.iter().map(|column| cell(breakdown, row, *column)).collect();
+        match row.node {
+            Some(node) => Line::of_stack(cells, tree, node, names, note(node)),
+            None => Line { cells, name: name(row, extent.width), callers: Vec::new(), note: None },
+        }
+    };
+    let rows = breakdown.rows.iter().take(extent.top);
+    let lines = |columns: &[Column]| rows.clone().map(|row| line(row, columns)).collect::<Vec<Line>>();
+    let columns = match asked {
+        [] => fitting(breakdown.sort, |columns| columns::widths(&heads(columns), &lines(columns)), extent),
+        asked => asked.to_vec(),
+    };
+    let name_head = match breakdown.by {
         By::Function => "FUNCTION",
         By::Library => "LIBRARY",
         By::Thread => "THREAD",
         By::Stack => "FUNCTION < CALLERS",
     };
-    let room = extent.width.saturating_sub(if is_beside { used } else { INDENT });
-    let write_row = |figures: &str, name: &str, out: &mut dyn Write| match is_beside {
-        true => writeln!(out, "{figures}  {}", cut(name, room)),
-        false => writeln!(out, "{figures}\n{:INDENT$}{}", "", cut(name, room)),
-    };
     writeln!(out)?;
-    write_row(&heads, head, out)?;
-    for row in breakdown.rows.iter().take(extent.top) {
-        let cells = columns.iter().map(|column| {
-            let text = cell(breakdown, row, *column);
-            format!("{text:>0$}", column.head().1)
-        });
-        write_row(&cells.collect::<String>(), &name(row, room), out)?;
-        let Some(node) = row.node else { continue };
-        let top = top::of_stack(tree, node, names);
-        let callers = callers_line(top.get(1..).unwrap_or(&[]), extent.width);
-        if !callers.is_empty() {
-            writeln!(out, "{callers}")?;
-        }
-        if let Some(note) = note(node) {
-            writeln!(out, "{:INDENT$}{}", "", plain(&note))?;
-        }
-    }
-    if let Some(more) = breakdown.rows.len().checked_sub(extent.top).filter(|more| *more > 0) {
-        let rest = breakdown.rows.iter().skip(extent.top);
-        let rest = rest.fold(0.0, |sum, row| sum + row.figures.retained(breakdown.meaning).bytes);
-        let rows = if more == 1 { "row" } else { "rows" };
-        writeln!(out, "{:>10}  in {} more {rows}", Bytes(rest).to_string(), Count(more as f64))?;
+    columns::write((&heads(&columns), name_head), &lines(&columns), extent.width, out)?;
+    if let Some((first, others)) = breakdown.rows.get(extent.top..).and_then(<[_]>::split_first) {
+        let grown = |row: &Row| row.figures.retained(breakdown.meaning);
+        let rest = others.iter().fold(grown(first), |sum, row| sum.plus(&grown(row)));
+        columns::write_rest(&rest, (1 + others.len(), "row"), out)?;
     }
     writeln!(out)
+}
+
+/// As many of the usual columns as leave room for names, with the one that rows are sorted by.
+fn fitting(sort: Column, widths: impl Fn(&[Column]) -> Vec<usize>, extent: Extent) -> Vec<Column> {
+    let fits = |columns: &[Column]| widths(columns).iter().sum::<usize>() + 2 + ROOM <= extent.width;
+    let mut columns = if USUAL.contains(&sort) { vec![] } else { vec![sort] };
+    for column in USUAL {
+        columns.push(column);
+        if columns.len() > 2 && column != sort && !fits(&columns) {
+            columns.pop();
+        }
+    }
+    columns.sort_by_key(|column| Column::value_variants().iter().position(|other| other == column));
+    columns
+}
+
+/// The room for names that columns leave.
+const ROOM: usize = 30;
+
+fn heads(columns: &[Column]) -> Vec<&'static str> {
+    let head = |column: &Column| match column {
+        Column::Retained => "RETAINED",
+        Column::Share => "SHARE",
+        Column::Count => "COUNT",
+        Column::Net => "NET",
+        Column::Live => "LIVE",
+        Column::Allocated => "ALLOCATED",
+        Column::Freed => "FREED",
+        Column::Peak => "AT PEAK",
+        Column::Temporary => "TEMPORARY",
+        Column::Age => "AGE",
+        Column::Largest => "LARGEST",
+        Column::Stacks => "STACKS",
+    };
+    columns.iter().map(head).collect()
 }
 
 /// With the module where the name does not say it, and there is room.
@@ -180,28 +159,28 @@ fn name(row: &Row, room: usize) -> String {
 /// Stands for what is not known.
 const UNKNOWN: &str = "–";
 
-fn cell(breakdown: &Breakdown, row: &Row, column: Column) -> String {
+fn cell(breakdown: &Breakdown, row: &Row, column: Column) -> Cell {
     let figures = &row.figures;
-    let retained = figures.retained(breakdown.meaning);
-    let flow = |text: String| if breakdown.has_flows { text } else { UNKNOWN.to_owned() };
-    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let cells = &figures.standing.cells;
+    let (retained, all) = (figures.retained(breakdown.meaning), &breakdown.retained.bytes);
+    let bytes = |sum: Sum| Cell::estimate(sum, Bytes);
+    let unknown = || Cell::plain(UNKNOWN);
     match column {
-        Column::Retained => Bytes(retained.bytes).to_string(),
-        Column::Share => percent(retained.bytes / breakdown.retained.max(f64::MIN_POSITIVE)),
-        Column::Interval => interval(retained.ci95),
-        Column::Count => Count(retained.count).to_string(),
-        Column::Net => Net(figures.net()).to_string(),
-        Column::Live => Bytes(figures.standing.cells.after.bytes.value).to_string(),
-        Column::Allocated => flow(Bytes(figures.flow.allocated.bytes.value).to_string()),
-        Column::Freed => flow(Bytes(figures.freed().bytes.value).to_string()),
-        Column::Peak => Bytes(figures.standing.peak.value).to_string(),
+        Column::Retained => Cell::estimate(retained.estimated_bytes(), Bytes),
+        Column::Share => Cell::estimate(retained.bytes.share_of(all), Share),
+        Column::Count => Cell::estimate(retained.estimated_blocks(), Count),
+        Column::Net => Cell::estimate(cells.net(breakdown.meaning), Net),
+        Column::Live => bytes(cells.after.bytes),
+        Column::Allocated | Column::Freed | Column::Temporary if !breakdown.has_flows => unknown(),
+        Column::Allocated => bytes(figures.flow.allocated.bytes),
+        Column::Freed => bytes(figures.freed().bytes),
+        Column::Peak => bytes(figures.standing.peak),
         Column::Temporary => {
-            let share = figures.temporary_share().map(|(share, _)| percent(share));
-            flow(share.unwrap_or_else(|| UNKNOWN.to_owned()))
+            figures.temporary_share().map_or_else(unknown, |share| Cell::estimate(share, Share))
         }
-        Column::Age => figures.mean_age().map_or(UNKNOWN.to_owned(), |(seconds, _)| age(seconds)),
-        Column::Largest => Bytes(figures.standing.ages.largest as f64).to_string(),
-        Column::Stacks => Count(row.stacks as f64).to_string(),
+        Column::Age => figures.mean_age().map_or_else(unknown, |mean| Cell::estimate(mean, age)),
+        Column::Largest => Cell::plain(Bytes(figures.standing.ages.largest as f64)),
+        Column::Stacks => Cell::plain(Count(row.stacks as f64)),
     }
 }
 

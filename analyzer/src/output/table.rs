@@ -1,13 +1,14 @@
-//! A table of growth for a terminal: two lines a stack, its figures and function, and its callers.
+//! A table of growth for a terminal: of each stack its figures with their intervals, its function, and its callers.
 
 use crate::calltree::NodeHandle;
 use crate::choice::Chosen;
 use crate::compare::{Comparison, Side};
-use crate::growth::{Growth, Meaning};
+use crate::growth::{GrownStack, Growth, Meaning};
 use crate::modules::file_name;
-use crate::output::{rows_text, top};
+use crate::output::columns::{self, Cell, Line};
+use crate::output::rows_text;
 use crate::symbols::Names;
-use crate::units::{Bytes, Count, Net, plain};
+use crate::units::{Bytes, Count, Net, Share, plain, with_interval};
 use std::io::{self, Write};
 
 /// How much is shown.
@@ -19,12 +20,12 @@ pub struct Extent {
     pub top: usize,
 }
 
-/// `Retained growth 61.2 MiB: a.prof (12.0 s, 180 MiB live) to b.prof (27.0 s, 243 MiB live)`, files by name only.
+/// `Retained growth 61.2 MiB (52.0 – 71.6 MiB): a.prof (12.0 s) to b.prof (27.0 s)`, files by name only.
 pub fn title(comparison: &Comparison) -> String {
     let Comparison { before, after, growth, .. } = comparison;
-    let side =
-        |side: &Side| format!("{} ({}, {} live)", file_name(&side.path), side.at, Bytes(side.live_bytes));
-    format!("Retained growth {}: {} to {}", Bytes(growth.retained.bytes), side(before), side(after))
+    let side = |side: &Side| format!("{} ({})", file_name(&side.path), side.at);
+    let retained = with_interval(growth.retained.estimated_bytes(), Bytes);
+    format!("Retained growth {retained}: {} to {}", side(before), side(after))
 }
 
 /// What the figures mean, and what they rest on.
@@ -35,7 +36,9 @@ pub fn subtitle(comparison: &Comparison) -> String {
             "aggregated, of two processes: live bytes at the second instant minus those at the first, by symbol"
         }
     };
-    format!("{meaning}; {}; {}", comparison.recording, lost(comparison.lost_events))
+    let [before, after] = [&comparison.before, &comparison.after].map(|side| with_interval(side.live, Bytes));
+    let lost = lost(comparison.lost_events);
+    format!("{meaning}; live {before}, then {after}; {}; {lost}", comparison.recording)
 }
 
 /// How many events are missing.
@@ -109,106 +112,22 @@ fn write_growth(
         return writeln!(out, "\nNothing grew.\n");
     }
     writeln!(out)?;
-    write_row(
-        out,
-        extent.width,
-        ["RETAINED", "SHARE", "COUNT", "95 % INTERVAL", "NET"],
-        "FUNCTION < CALLERS",
-    )?;
-    for stack in stacks.iter().take(extent.top) {
-        let grown = stack.retained;
-        let share = 100.0 * grown.bytes / whole.bytes.max(f64::MIN_POSITIVE);
-        let figures = [
-            &*Bytes(grown.bytes).to_string(),
-            &format!("{share:.1} %"),
-            &Count(grown.count).to_string(),
-            &interval(grown.ci95),
-            &Net(stack.net_bytes).to_string(),
+    let line = |stack: &GrownStack| {
+        let grown = &stack.retained;
+        let cells = vec![
+            Cell::estimate(grown.estimated_bytes(), Bytes),
+            Cell::estimate(grown.bytes.share_of(&whole.bytes), Share),
+            Cell::estimate(grown.estimated_blocks(), Count),
+            Cell::estimate(stack.net, Net),
         ];
-        let top = top::of_stack(&comparison.tree, stack.node, names);
-        let (function, callers) = top.split_first().unwrap_or((&"", &[]));
-        write_row(out, extent.width, figures, function)?;
-        let callers = callers_line(callers, extent.width);
-        if !callers.is_empty() {
-            writeln!(out, "{callers}")?;
-        }
-        if let Some(note) = note(stack.node) {
-            writeln!(out, "{:INDENT$}{}", "", plain(&note))?;
-        }
-    }
-    if stacks.len() > extent.top {
-        let rest = stacks.iter().skip(extent.top).fold(0.0, |sum, stack| sum + stack.retained.bytes);
-        let more = Count((stacks.len() - extent.top) as f64);
-        writeln!(out, "{:>10}  in {more} more stacks", Bytes(rest).to_string())?;
+        Line::of_stack(cells, &comparison.tree, stack.node, names, note(stack.node))
+    };
+    let lines: Vec<Line> = stacks.iter().take(extent.top).map(line).collect();
+    let heads = (&["RETAINED", "SHARE", "COUNT", "NET"][..], "FUNCTION < CALLERS");
+    columns::write(heads, &lines, extent.width, out)?;
+    if let Some((first, others)) = stacks.get(extent.top..).and_then(<[_]>::split_first) {
+        let rest = others.iter().fold(first.retained, |sum, stack| sum.plus(&stack.retained));
+        columns::write_rest(&rest, (1 + others.len(), "stack"), out)?;
     }
     writeln!(out)
-}
-
-pub(crate) fn interval((low, high): (f64, f64)) -> String {
-    if low == high {
-        return "exact".to_owned();
-    }
-    let (low, high) = (Bytes(low).to_string(), Bytes(high).to_string());
-    match (low.split_once(' '), high.split_once(' ')) {
-        (Some((number, unit)), Some((_, same))) if unit == same => format!("{number} – {high}"),
-        _ => format!("{low} – {high}"),
-    }
-}
-
-const FIGURES_WIDTH: usize = 10 + 8 + 12 + 20 + 11 + 2;
-pub(crate) const INDENT: usize = 14;
-
-fn write_row(out: &mut impl Write, width: usize, figures: [&str; 5], function: &str) -> io::Result<()> {
-    let [retained, share, count, interval, net] = figures;
-    let function = cut(function, width.saturating_sub(FIGURES_WIDTH).max(20));
-    writeln!(out, "{retained:>10}{share:>8}{count:>12}{interval:>20}{net:>11}  {function}")
-}
-
-/// As many callers as fit into one line, at least one.
-pub(crate) fn callers_line(callers: &[&str], width: usize) -> String {
-    let mut line = String::new();
-    let mut used = INDENT;
-    for (i, caller) in callers.iter().enumerate() {
-        let is_last = i + 1 == callers.len();
-        let needed = 3 + caller.chars().count() + if is_last { 0 } else { 4 };
-        if i > 0 && used + needed > width {
-            line.push_str(" < …");
-            break;
-        }
-        line.push_str(" < ");
-        line.push_str(&cut(caller, width.saturating_sub(INDENT + 3).max(20)));
-        used += 3 + caller.chars().count();
-    }
-    if line.is_empty() { line } else { format!("{:INDENT$}{}", "", line.trim_start()) }
-}
-
-/// The last characters of a name, which say more than the first; `…` for the rest.
-pub(crate) fn cut(text: &str, width: usize) -> String {
-    let text = plain(text);
-    let len = text.chars().count();
-    if len <= width {
-        return text;
-    }
-    ['…'].into_iter().chain(text.chars().skip(len + 1 - width)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn callers_fill_the_line_and_no_more() {
-        let callers = ["alpha", "beta", "gamma", "delta"];
-        assert_eq!(callers_line(&callers, 100).trim(), "< alpha < beta < gamma < delta");
-        let narrow = callers_line(&callers, 36);
-        assert_eq!(narrow.trim(), "< alpha < beta < …");
-        assert!(narrow.chars().count() <= 36);
-        assert_eq!(callers_line(&[], 80), "");
-    }
-
-    #[test]
-    fn long_names_are_cut() {
-        assert_eq!(cut("größer", 6), "größer");
-        assert_eq!(cut("größer!", 6), "…ößer!");
-    }
 }

@@ -1,6 +1,6 @@
 //! Which shape a level has.
 
-use crate::estimate::{Sum, Z};
+use crate::estimate::{Estimated, Sum, Z, student_quantile};
 use crate::shape::fit::{Fit, Level, Sampling};
 use crate::shape::series::{Lasting, Series};
 
@@ -14,16 +14,16 @@ pub enum Kind {
     /// It grows and falls back, again and again.
     Sawtooth {
         /// Seconds from one peak to the next.
-        period: f64,
+        period: Estimated,
         /// Bytes from a peak to the trough after it.
-        amplitude: f64,
+        amplitude: Estimated,
     },
     /// It grew at one moment.
     Step {
         /// Seconds from the span's start.
         at: f64,
         /// By so many bytes.
-        height: f64,
+        height: Estimated,
     },
     /// Blocks come and go; what is live has not grown.
     Churn,
@@ -65,19 +65,46 @@ impl Shape {
     }
 }
 
+/// What a shape's height or amplitude is in terms of the level.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Contrast {
+    /// By how much the level counts at each scan; nothing where the shape has no such figure.
+    pub weights: Vec<f64>,
+    /// Bytes that the figure may be larger by, as the level is known at the scans only.
+    pub resolution: f64,
+}
+
+impl Kind {
+    /// With what sampling leaves uncertain of the height or amplitude, and what lies between the scans.
+    pub fn with_error(self, variance: f64, resolution: f64) -> Kind {
+        let wider = |figure: Estimated| {
+            let sampled = Estimated::from(Sum { value: figure.value, variance, observed: 0.0 });
+            let ((low, high), (least, most)) = (figure.ci95, sampled.ci95);
+            Estimated { ci95: (low.min(least), high.max(most) + resolution), ..figure }
+        };
+        match self {
+            Kind::Sawtooth { period, amplitude } => Kind::Sawtooth { period, amplitude: wider(amplitude) },
+            Kind::Step { at, height } => Kind::Step { at, height: wider(height) },
+            other => other,
+        }
+    }
+}
+
 /// Fewer samples than this say nothing about a shape: the interval of their sum would include zero, were it symmetric.
 const LEAST_SAMPLES: f64 = 4.0;
 
 /// A step happens within this share of the span.
 const STEP_SHARE: usize = 64;
 
-/// The shape of a level. `sampling` is what it leaves uncertain of the slope since `from`.
-pub fn classify(series: &Series, lasting: &Lasting, from: usize, sampling: Sampling) -> Shape {
+/// The shape of a level, without what sampling leaves uncertain of its height or amplitude. `sampling` is what it leaves
+/// uncertain of the slope since `from`.
+pub fn classify(series: &Series, lasting: &Lasting, from: usize, sampling: Sampling) -> (Shape, Contrast) {
     let level = &series.level;
     let n = level.len();
     let fit = level.part(from..n).fit().with_sampling(sampling);
     let since = level.times.get(from).copied().unwrap_or(0.0);
-    let of = |kind| Shape { kind, fit, since, lasting: lasting.bytes };
+    let with = |kind, contrast| (Shape { kind, fit, since, lasting: lasting.bytes }, contrast);
+    let of = |kind| with(kind, Contrast::default());
     let new: Sum = series.ends.iter().skip(1).fold(Sum::default(), |sum, end| sum.plus(*end));
     if new.variance > 0.0 && new.value * new.value / new.variance < LEAST_SAMPLES {
         return of(Kind::Unclear);
@@ -89,17 +116,18 @@ pub fn classify(series: &Series, lasting: &Lasting, from: usize, sampling: Sampl
     let stays = lasting.bytes.value > Z * lasting.bytes.variance.sqrt()
         && lasting.bytes.value > 0.05 * new.value.max(rise);
     let duration = level.times.last().copied().unwrap_or(0.0) - since;
-    if let Some(step) = step(level).filter(|_| stays && rise > 0.0) {
-        return of(step);
+    if let Some((step, contrast)) = step(level).filter(|_| stays && rise > 0.0) {
+        return with(step, contrast);
     }
     if let Some(saw) = Saw::find(level, &series.variances) {
-        return of(if saw.floor_rises && stays { Kind::Steady } else { saw.kind });
+        return if saw.floor_rises && stays { of(Kind::Steady) } else { with(saw.kind, saw.contrast) };
     }
     if stays && fit.rises() && fit.slope * duration > 0.02 * (rise.max(new.value)) {
         return of(Kind::Steady);
     }
     if stays && rise > 0.25 * new.value {
-        return of(later_step(level, rise).unwrap_or(Kind::WarmUp));
+        let step = later_step(level, rise);
+        return step.map_or_else(|| of(Kind::WarmUp), |(step, contrast)| with(step, contrast));
     }
     of(Kind::Churn)
 }
@@ -114,7 +142,7 @@ fn largest_rise(level: &Level) -> Option<(usize, usize, f64)> {
 }
 
 /// One rise that is most of all, after which the level stays. In the first sixteenth of a span it is how programs begin.
-fn step(level: &Level) -> Option<Kind> {
+fn step(level: &Level) -> Option<(Kind, Contrast)> {
     let (from, to, height) = largest_rise(level)?;
     let (n, first, last) = (level.len(), *level.values.first()?, *level.values.last()?);
     let after = level.values.get(to..)?;
@@ -123,7 +151,7 @@ fn step(level: &Level) -> Option<Kind> {
 }
 
 /// Where growth is not at the beginning and not steady, its largest step.
-fn later_step(level: &Level, rise: f64) -> Option<Kind> {
+fn later_step(level: &Level, rise: f64) -> Option<(Kind, Contrast)> {
     let n = level.len();
     let (first, middle) = (*level.values.first()?, *level.values.get(n / 2)?);
     let (from, to, height) = largest_rise(level)?;
@@ -131,19 +159,33 @@ fn later_step(level: &Level, rise: f64) -> Option<Kind> {
 }
 
 /// A step at the place of its steepest part.
-fn place(level: &Level, from: usize, to: usize, height: f64) -> Kind {
+fn place(level: &Level, from: usize, to: usize, height: f64) -> (Kind, Contrast) {
     let rise = |at: usize| level.values.get(at + 1).zip(level.values.get(at)).map_or(0.0, |(b, a)| b - a);
     let steepest = (from..to).max_by(|a, b| rise(*a).total_cmp(&rise(*b)).then(b.cmp(a))).unwrap_or(from);
     let time = |at: usize| level.times.get(at).copied().unwrap_or(0.0);
-    Kind::Step { at: (time(steepest) + time(steepest + 1)) / 2.0, height }
+    let kind =
+        Kind::Step { at: (time(steepest) + time(steepest + 1)) / 2.0, height: Estimated::exact(height) };
+    (kind, Contrast { weights: weights(level.len(), &[to], &[from]), resolution: 0.0 })
 }
 
 /// Samples that come and go rise and fall by some standard deviations of their sum all the time: what does no more is no
 /// sawtooth. One that falls to zero has 16 samples at its peaks then.
 const SAW_OVER_NOISE: f64 = 4.0;
 
+/// The level at some scans less the level at others, in the mean.
+fn weights(scans: usize, more: &[usize], less: &[usize]) -> Vec<f64> {
+    let mut weights = vec![0.0; scans];
+    for (at, sign) in [(more, 1.0), (less, -1.0)] {
+        for scan in at {
+            weights.iter_mut().skip(*scan).take(1).for_each(|weight| *weight += sign / at.len() as f64);
+        }
+    }
+    weights
+}
+
 struct Saw {
     kind: Kind,
+    contrast: Contrast,
     floor_rises: bool,
 }
 
@@ -161,9 +203,10 @@ impl Saw {
         let periods: Vec<f64> =
             peaks.iter().zip(peaks.iter().skip(1)).map(|(a, b)| time(b) - time(a)).collect();
         let (period, deviation) = mean_and_deviation(&periods);
+        let fallen = peaks.get(..troughs.len().min(peaks.len())).unwrap_or(&peaks);
         let falls: Vec<f64> =
-            peaks.iter().zip(&troughs).map(|(peak, trough)| value(peak) - value(trough)).collect();
-        let (amplitude, _) = mean_and_deviation(&falls);
+            fallen.iter().zip(&troughs).map(|(peak, trough)| value(peak) - value(trough)).collect();
+        let (amplitude, scatter) = mean_and_deviation(&falls);
         let steps_apart = (peaks.last()? - peaks.first()?) as f64 / (peaks.len() - 1) as f64;
         let top = peaks.iter().map(value).fold(0.0, f64::max);
         let variance: f64 = peaks.iter().filter_map(|at| variances.get(*at)).sum();
@@ -178,7 +221,15 @@ impl Saw {
             Level { times: troughs.iter().map(time).collect(), values: troughs.iter().map(value).collect() };
         let rise = floor.values.last()? - floor.values.first()?;
         let floor_rises = floor.len() >= 4 && floor.fit().rises() && rise > 0.25 * amplitude;
-        Some(Saw { kind: Kind::Sawtooth { period, amplitude }, floor_rises })
+        let step = level.times.last()? / (level.len() - 1) as f64;
+        let kind = Kind::Sawtooth {
+            period: around(period, deviation, periods.len(), step / periods.len() as f64),
+            amplitude: around(amplitude, scatter, falls.len(), 0.0),
+        };
+        // The level may have risen for a step after a scan, and from a step before one.
+        let resolution = 2.0 * amplitude / steps_apart;
+        let contrast = Contrast { weights: weights(level.len(), fallen, &troughs), resolution };
+        Some(Saw { kind, contrast, floor_rises })
     }
 }
 
@@ -224,6 +275,17 @@ fn largest_fall(values: &[f64]) -> f64 {
         high = high.max(*value);
         most.max(high - value)
     })
+}
+
+/// A mean of `n` values with its interval: Student's, and what each end may be off by besides.
+fn around(mean: f64, deviation: f64, n: usize, resolution: f64) -> Estimated {
+    // The deviation is that of the values, not the one that is estimated for others like them.
+    let freedom = n.saturating_sub(1);
+    let margin = match deviation > mean.abs() * 1e-9 {
+        true => student_quantile(freedom) * deviation / (freedom as f64).sqrt(),
+        false => 0.0,
+    };
+    Estimated { value: mean, ci95: ((mean - margin - resolution).max(0.0), mean + margin + resolution) }
 }
 
 fn mean_and_deviation(values: &[f64]) -> (f64, f64) {

@@ -13,7 +13,7 @@
 //! is estimated from samples, the variance of the slope that comes from sampling is computed apart, and the larger of both
 //! is used.
 
-use crate::estimate::{Sum, Z, weighted_poisson_high};
+use crate::estimate::{Estimated, Sum, Z, weighted_poisson_high};
 use std::ops::Range;
 
 /// The 97.5 % quantile of Kiefer and Vogelsang for a Bartlett kernel over an eighth of the points.
@@ -54,6 +54,11 @@ impl Fit {
     /// The same, where sampling alone leaves this uncertain.
     pub fn with_sampling(self, sampling: Sampling) -> Fit {
         Fit { variance: self.variance.max(sampling.variance), unseen: sampling.unseen, ..self }
+    }
+
+    /// The slope with its interval.
+    pub fn estimated(&self) -> Estimated {
+        Estimated { value: self.slope, ci95: self.ci95() }
     }
 
     /// Both ends of the 95 % interval of the slope. It excludes zero only where the slope is more than 1.96 standard

@@ -25,6 +25,7 @@ pub use class::{Kind, Shape};
 pub use grid::Grid;
 pub use scan::History;
 
+use class::Contrast;
 use fit::Level;
 use series::Groups;
 
@@ -35,10 +36,6 @@ pub struct Development {
     pub level: Level,
     /// What it looks like.
     pub shape: Shape,
-    /// Of what was allocated in the span, bytes that were still live at a scan after it.
-    pub seen: f64,
-    /// Mean seconds since birth of what was born in the span and is live at its end, by bytes.
-    pub mean_age: f64,
 }
 
 impl History {
@@ -53,11 +50,19 @@ impl History {
         });
         let sampling = self.sampling(groups, &weights.collect::<Vec<_>>());
         let each = all.into_iter().zip(settled).zip(sampling);
-        each.map(|((series, from), sampling)| {
-            let shape = class::classify(&series, &self.lasting(&series), from, sampling);
-            let mean_age = self.mean_age(&series);
-            Development { level: series.level, shape, seen: series.seen, mean_age }
-        })
-        .collect()
+        let each = each.map(|((series, from), sampling)| {
+            let (shape, contrast) = class::classify(&series, &self.lasting(&series), from, sampling);
+            (Development { level: series.level, shape }, contrast)
+        });
+        let (mut all, contrasts): (Vec<Development>, Vec<Contrast>) = each.unzip();
+        if contrasts.iter().any(|contrast| !contrast.weights.is_empty()) {
+            let weights = contrasts.iter().map(|contrast| contrast.weights.clone());
+            let sampling = self.sampling(groups, &weights.collect::<Vec<_>>());
+            for ((development, contrast), sampling) in all.iter_mut().zip(&contrasts).zip(sampling) {
+                development.shape.kind =
+                    development.shape.kind.with_error(sampling.variance, contrast.resolution);
+            }
+        }
+        all
     }
 }

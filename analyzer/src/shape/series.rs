@@ -20,8 +20,6 @@ pub struct Series {
     pub samples: u64,
     /// How long its blocks live, in strides.
     pub life: LifeTable,
-    /// Bytes that were born in the span and live at a scan, each counted once.
-    pub seen: f64,
 }
 
 /// The part of growth that is expected to stay.
@@ -139,17 +137,13 @@ impl History {
     fn note_deaths(&self, first: &Scan, second: &Scan, groups: &Groups, all: &mut [Series]) {
         let is_even = second.step - first.step == self.stride;
         for (before, after) in pairs(first, second) {
-            let Some(cell) = before.or(after) else { continue };
-            let Some(series) = groups.of(cell.stack()).and_then(|group| all.get_mut(group)) else { continue };
-            match before {
-                Some(before) if is_even && before.cohort() > 0 => {
-                    let age = first.step.saturating_sub(before.cohort()) / self.stride;
-                    let left = after.map_or(0.0, |after| after.bytes);
-                    series.life.add(age, before.bytes, before.samples, before.bytes - left);
-                }
-                Some(_) => {}
-                None => series.seen += cell.bytes,
-            }
+            let Some(before) = before.filter(|before| is_even && before.cohort() > 0) else { continue };
+            let Some(series) = groups.of(before.stack()).and_then(|group| all.get_mut(group)) else {
+                continue;
+            };
+            let age = first.step.saturating_sub(before.cohort()) / self.stride;
+            let left = after.map_or(0.0, |after| after.bytes);
+            series.life.add(age, before.bytes, before.samples, before.bytes - left);
         }
     }
 
@@ -185,17 +179,6 @@ impl History {
         // The life table's error is common to all cohorts.
         lasting.bytes.variance += common * common;
         lasting
-    }
-
-    /// Mean age at the end of what was born in the span, in seconds, each byte counted once.
-    pub fn mean_age(&self, series: &Series) -> f64 {
-        let last = self.grid.steps();
-        let (mut bytes, mut ages) = (0.0, 0.0);
-        for (cohort, end) in series.ends.iter().enumerate().skip(1) {
-            bytes += end.value;
-            ages += end.value * (last.saturating_sub(cohort) as f64 + 0.5);
-        }
-        if bytes > 0.0 { ages / bytes * self.grid.step_seconds() } else { 0.0 }
     }
 
     /// What sampling leaves uncertain of each group's slope: a block counts with the sum of the weights of the instants at

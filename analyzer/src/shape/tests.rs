@@ -1,7 +1,8 @@
 //! Sampled recordings of which the truth is known: how often the intervals contain it.
 
 use crate::compare::compare_in_detail;
-use crate::estimate::Weight;
+use crate::estimate::{Estimated, Weight};
+use crate::growth::Grown;
 use crate::input::Input;
 use crate::instant::At;
 use crate::profile::Profile;
@@ -33,8 +34,17 @@ impl Uniform {
 struct Source {
     size: u64,
     bytes_per_s: f64,
-    /// Mean seconds that a block lives; for ever where there is none.
-    lives: Option<f64>,
+    dies: Dies,
+}
+
+/// When a block dies.
+#[derive(Clone, Copy, PartialEq)]
+enum Dies {
+    Never,
+    /// After so many seconds in the mean, whenever it was born.
+    After(f64),
+    /// With all others, at the next multiple of so many seconds.
+    Every(f64),
 }
 
 const DURATION: u64 = 200;
@@ -55,11 +65,12 @@ fn record(sources: &[Source], seed: u64) -> Vec<u8> {
             if at >= DURATION as f64 {
                 break;
             }
-            births.push((
-                at,
-                at + source.lives.map_or(f64::INFINITY, |lives| uniform.exponential(lives)),
-                number,
-            ));
+            let dies = match source.dies {
+                Dies::Never => f64::INFINITY,
+                Dies::After(mean) => at + uniform.exponential(mean),
+                Dies::Every(period) => ((at / period).floor() + 1.0) * period,
+            };
+            births.push((at, dies, number));
         }
     }
     births.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -95,8 +106,14 @@ fn record(sources: &[Source], seed: u64) -> Vec<u8> {
     file.0
 }
 
-/// The retained growth's interval, and the development, of each source.
-fn develop(sources: &[Source], seed: u64) -> Vec<((f64, f64), Development)> {
+/// What grew of a source, and how its live bytes develop.
+struct Outcome {
+    retained: Option<Grown>,
+    development: Development,
+}
+
+/// Of each source.
+fn develop(sources: &[Source], seed: u64) -> Vec<Outcome> {
     let profile = Profile::in_memory(Path::new("run.prof"), record(sources, seed));
     let after = Input::find(profile, &At::End).expect("a profile");
     let before = after.moved(&At::Start).expect("its start");
@@ -107,46 +124,88 @@ fn develop(sources: &[Source], seed: u64) -> Vec<((f64, f64), Development)> {
         comparison.tree.symbols.get(frame.symbol).expect("a symbol").function.to_string()
     };
     let mut groups = Groups::new(sources.len());
-    let mut intervals = Vec::new();
+    let mut retained = Vec::new();
     for number in 0..sources.len() {
         let leaf = format!("server!{:#x}", 0x1000 + number * 16 - 1);
         let grown = comparison.growth.stacks.iter().find(|stack| name(stack.node) == leaf);
-        intervals.push(grown.map_or((0.0, 0.0), |grown| grown.retained.ci95));
-        let of_node = |node| grown.is_some_and(|grown| grown.node == node);
-        let stacks = detail.nodes.iter().filter(|(_, node)| of_node(**node));
-        stacks.for_each(|(stack, _)| groups.put(*stack, number));
+        retained.push(grown.map(|grown| grown.retained));
+        let of_leaf = detail.nodes.iter().filter(|(_, node)| name(**node) == leaf);
+        of_leaf.for_each(|(stack, _)| groups.put(*stack, number));
     }
-    intervals.into_iter().zip(detail.history.develop(&groups)).collect()
+    let developments = detail.history.develop(&groups).into_iter();
+    retained
+        .into_iter()
+        .zip(developments)
+        .map(|(retained, development)| Outcome { retained, development })
+        .collect()
+}
+
+fn holds(estimated: Estimated, truth: f64) -> u32 {
+    u32::from(estimated.ci95.0 <= truth && truth <= estimated.ci95.1)
 }
 
 #[test]
 fn intervals_of_growth_and_slope_contain_the_truth_in_at_least_93_of_100_runs() {
-    let leak = |size, bytes_per_s| Source { size, bytes_per_s, lives: None };
+    let leak = |size, bytes_per_s| Source { size, bytes_per_s, dies: Dies::Never };
     let sources = [
         leak(181, 400e3),
         leak(40, 30e3),
         leak(1 << 20, 1e6),
-        Source { size: 4096, bytes_per_s: 1e6, lives: Some(8.0) },
-        Source { size: 600, bytes_per_s: 3e6, lives: Some(2.0) },
+        Source { size: 4096, bytes_per_s: 1e6, dies: Dies::After(8.0) },
+        Source { size: 600, bytes_per_s: 3e6, dies: Dies::After(2.0) },
     ];
-    let (mut bytes_in, mut slope_in, mut steady) = ([0; 5], [0; 5], [0; 5]);
+    let (mut bytes_in, mut blocks_in, mut slope_in, mut steady) = ([0; 5], [0; 5], [0; 5], [0; 5]);
     for seed in 0..100 {
-        for (number, (source, (interval, development))) in
-            sources.iter().zip(develop(&sources, seed * 1000 + 7)).enumerate()
+        let outcomes = develop(&sources, seed * 1000 + 7);
+        for (number, (source, Outcome { retained, development })) in sources.iter().zip(outcomes).enumerate()
         {
             let truth = source.bytes_per_s * DURATION as f64;
-            let holds = |(low, high): (f64, f64), truth: f64| u32::from(low <= truth && truth <= high);
-            bytes_in[number] += holds(interval, truth);
-            let slope = if source.lives.is_some() { 0.0 } else { source.bytes_per_s };
-            slope_in[number] += holds(development.shape.fit.ci95(), slope);
+            bytes_in[number] += retained.map_or(0, |grown| holds(grown.estimated_bytes(), truth));
+            let blocks = truth / source.size as f64;
+            blocks_in[number] += retained.map_or(0, |grown| holds(grown.estimated_blocks(), blocks));
+            let slope = if source.dies == Dies::Never { source.bytes_per_s } else { 0.0 };
+            slope_in[number] += holds(development.shape.fit.estimated(), slope);
             steady[number] += u32::from(development.shape.kind == Kind::Steady);
         }
     }
-    eprintln!("bytes {bytes_in:?} slope {slope_in:?} steady {steady:?}");
+    eprintln!("bytes {bytes_in:?} blocks {blocks_in:?} slope {slope_in:?} steady {steady:?}");
     for leak in 0..3 {
         assert!(bytes_in[leak] >= 93, "bytes of source {leak}: {} of 100", bytes_in[leak]);
+        assert!(blocks_in[leak] >= 93, "blocks of source {leak}: {} of 100", blocks_in[leak]);
         assert!(slope_in[leak] >= 93, "slope of source {leak}: {} of 100", slope_in[leak]);
     }
     assert!(steady[0] >= 95 && steady[2] >= 95, "leaks are found: {steady:?}");
     assert!(steady[3] <= 5 && steady[4] <= 5, "what is replaced does not grow: {steady:?}");
+}
+
+#[test]
+fn intervals_of_period_and_amplitude_contain_the_truth_in_at_least_93_of_100_runs() {
+    // The last one is seen in some sixty samples a period.
+    let sources = [(4096, 4e6, 20.0), (64 << 10, 2e6, 33.0), (1000, 1.6e6, 20.0)];
+    let sources =
+        sources.map(|(size, bytes_per_s, period)| Source { size, bytes_per_s, dies: Dies::Every(period) });
+    let (mut saws, mut period_in, mut amplitude_in) = ([0; 3], [0; 3], [0; 3]);
+    for seed in 0..100 {
+        let outcomes = develop(&sources, seed * 1000 + 11);
+        for (number, (source, Outcome { development, .. })) in sources.iter().zip(outcomes).enumerate() {
+            let (Kind::Sawtooth { period, amplitude }, Dies::Every(truth)) =
+                (development.shape.kind, source.dies)
+            else {
+                continue;
+            };
+            saws[number] += 1;
+            period_in[number] += holds(period, truth);
+            amplitude_in[number] += holds(amplitude, source.bytes_per_s * truth);
+        }
+    }
+    eprintln!("saws {saws:?} period {period_in:?} amplitude {amplitude_in:?}");
+    for number in 0..sources.len() {
+        assert!(saws[number] >= 95, "{} of 100 are a sawtooth", saws[number]);
+        assert!(period_in[number] * 100 >= 93 * saws[number], "period of {number}: {}", period_in[number]);
+        assert!(
+            amplitude_in[number] * 100 >= 93 * saws[number],
+            "amplitude of {number}: {}",
+            amplitude_in[number]
+        );
+    }
 }

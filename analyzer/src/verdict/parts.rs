@@ -18,6 +18,7 @@
 //! growth      rss + copies: what all parts add up to
 //! ```
 
+use crate::estimate::Estimated;
 use crate::evenly::Evenly;
 use crate::vitals::Vitals;
 use prof::Nanos;
@@ -198,6 +199,15 @@ impl Parts {
     /// The bytes of one part.
     pub fn get(&self, name: Name) -> i64 {
         self.all.iter().find(|part| part.name == name).map_or(0, |part| part.bytes)
+    }
+
+    /// The same with its interval.
+    pub fn estimated(&self, name: Name) -> Estimated {
+        let part = self.all.iter().find(|part| part.name == name);
+        part.map_or(Estimated::default(), |part| Estimated {
+            value: part.bytes as f64,
+            ci95: (part.ci95.0 as f64, part.ci95.1 as f64),
+        })
     }
 
     /// Its share of all growth; 0 where nothing grew.

@@ -1,8 +1,9 @@
 //! A finding in plain words: what happened, and what to do about it.
 
+use crate::estimate::{Estimated, Sum};
 use crate::shape::{Development, Kind};
 use crate::survey::Survey;
-use crate::units::{Bytes, Count, Duration, Net, Rate, Seconds};
+use crate::units::{Bytes, Count, Duration, Net, Rate, Seconds, interval, with_interval};
 use crate::verdict::{Class, Finding, Limit, Name, Parts};
 use crate::weigh::LARGE;
 use prof::Nanos;
@@ -14,13 +15,13 @@ pub struct Subject {
     /// The function, and its nearest callers.
     pub name: String,
     /// Bytes.
-    pub bytes: f64,
+    pub bytes: Estimated,
     /// How many: threads or mappings.
     pub count: u64,
     /// Its slope, where it grows steadily.
-    pub slope: Option<f64>,
+    pub slope: Option<Estimated>,
     /// Bytes per mark.
-    pub per_mark: Option<f64>,
+    pub per_mark: Option<Estimated>,
 }
 
 /// Growth of the live heap at one moment.
@@ -29,7 +30,7 @@ pub struct Step {
     /// When.
     pub at: Nanos,
     /// By so many bytes.
-    pub height: f64,
+    pub height: Estimated,
     /// The mark that it goes with.
     pub mark: Option<String>,
 }
@@ -54,7 +55,7 @@ pub struct Figures<'a> {
     /// Where the live heap grew at one moment.
     pub step: Option<Step>,
     /// Live bytes at the peak, and those of large blocks among them; where the allocator holds memory.
-    pub peak: Option<(f64, f64)>,
+    pub peak: Option<(Sum, Sum)>,
 }
 
 /// The verdict's sentences, the first of which says it all.
@@ -98,9 +99,10 @@ fn live_growth(figures: &Figures) -> Vec<String> {
         )
     }));
     said.extend(figures.grower.as_ref().map(|grower| {
-        let slope = grower.slope.map_or(String::new(), |slope| format!(", {}", rate(slope)));
-        let mark = grower.per_mark.map_or(String::new(), |bytes| format!(", {} per mark", Bytes(bytes)));
-        format!("Most comes from {}: {}{slope}{mark}.", grower.name, Bytes(grower.bytes))
+        let slope = grower.slope.map_or(String::new(), |slope| format!(", {}", with_interval(slope, rate)));
+        let mark = |bytes| format!(", {} per mark", with_interval(bytes, Bytes));
+        let mark = grower.per_mark.map_or(String::new(), mark);
+        format!("Most comes from {}: {}{slope}{mark}.", grower.name, with_interval(grower.bytes, Bytes))
     }));
     said
 }
@@ -120,7 +122,7 @@ fn retention(figures: &Figures) -> Vec<String> {
     said.push(format!(
         "{} The live heap grew by {} of that.",
         grew_by(figures, parts),
-        Net(parts.get(Name::Live) as f64)
+        with_interval(parts.estimated(Name::Live), Net)
     ));
     said.extend(arenas(figures));
     let stacks = parts.get(Name::ThreadStacks);
@@ -188,7 +190,7 @@ fn mapped_growth(figures: &Figures) -> Vec<String> {
         format!(
             "Most is mapped by {}: {} in {} mappings.",
             mapper.name,
-            Bytes(mapper.bytes),
+            Bytes(mapper.bytes.value),
             Count(mapper.count as f64)
         )
     }));
@@ -205,7 +207,7 @@ fn copy_on_write(figures: &Figures) -> Vec<String> {
         ),
         format!(
             "The live heap grew by {}, and the resident set by {}.",
-            Net(parts.get(Name::Live) as f64),
+            with_interval(parts.estimated(Name::Live), Net),
             Net(parts.rss_growth as f64)
         ),
     ]
@@ -216,7 +218,7 @@ fn warm_up(figures: &Figures) -> Vec<String> {
         Some(Step { at, height, mark }) => format!(
             "The live heap grew at one moment, by {} at {}{}, and has not grown since: a step, and no leak unless it comes \
              again.",
-            Bytes(*height),
+            with_interval(*height, Bytes),
             Seconds(figures.survey.seconds(*at)),
             mark.as_ref().map_or(String::new(), |mark| format!(", at the mark '{mark}'")),
         ),
@@ -239,10 +241,10 @@ fn none(figures: &Figures) -> Vec<String> {
         ],
         _ => {
             let first = match figures.heap.shape.kind {
-                Kind::Sawtooth { period, amplitude } if amplitude >= figures.finding.least => format!(
+                Kind::Sawtooth { period, amplitude } if amplitude.value >= figures.finding.least => format!(
                     "Nothing grows that counts: the live heap goes up and down by {} every {}.",
-                    Bytes(amplitude),
-                    Duration(period)
+                    with_interval(amplitude, Bytes),
+                    with_interval(period, Duration)
                 ),
                 _ => "Nothing grows that counts.".to_owned(),
             };
@@ -389,11 +391,11 @@ fn threshold(figures: &Figures) -> Option<String> {
     }
     let held = figures.finding.parts()?.get(Name::AllocatorHeld) as f64;
     let (live, large) = figures.peak?;
-    (large > 0.25 * held && live - large < 0.75 * held).then(|| {
+    (large.value > 0.25 * held && live.value - large.value < 0.75 * held).then(|| {
         format!(
             "{} of what was live at the peak were blocks of {} and more. glibc maps such blocks one by one and returns each \
              when it is freed, until it raises the threshold by itself; set, it stays",
-            Bytes(large),
+            with_interval(large, Bytes),
             Bytes(LARGE as f64)
         )
     })
@@ -403,9 +405,9 @@ fn rate(slope: f64) -> String {
     Rate(slope).to_string().trim_start_matches('+').to_owned()
 }
 
-/// ` (95 % interval 3.60 MiB/s – 4.30 MiB/s)`; nothing where it is exact.
+/// ` (95 % interval 3.60 – 4.30 MiB/s)`; nothing where it is exact.
 fn between((low, high): (f64, f64)) -> String {
-    if low == high { String::new() } else { format!(" (95 % interval {} – {})", rate(low), rate(high)) }
+    if low == high { String::new() } else { format!(" (95 % interval {})", interval((low, high), rate)) }
 }
 
 fn bytes(value: i64) -> String {

@@ -108,7 +108,7 @@ fn a_report_says_that_its_file_begins_late() {
         "span       20.5 s to 30.5 s",
         "file       complete up to 30.5 s, without an end: the process went on, or ended without closing it",
         "segment    3, which begins at 20.5 s with what was live",
-        "before: 1.46 KiB allocated in 4 blocks; the file before: /data/run.1.prof",
+        "before: 1.46 KiB in 4 blocks allocated; the file before: /data/run.1.prof",
         "allocated  4.00 KiB in 15 blocks since the start",
         "7 events lost",
     ]);

@@ -258,7 +258,7 @@ fn threads_that_do_not_end() {
     let creator = &json["threads"]["created_by"][0];
     assert_eq!((&creator["count"], &creator["frames"][0]["name"]), (&json!(100), &json!("server!0x60f")));
     dir.run("report run.prof")
-        .prints(&["Most threads are created by server!0x60f", "100 threads now, 103 ever"]);
+        .prints(&["Most threads are created by server!0x60f", "+800 MiB  100   103  server!0x60f"]);
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn memory_that_is_mapped_directly() {
     is_class(&json, "mapped-growth");
     has_parts(&json, &[("mapped", 100 * MIB)]);
     assert_eq!(json["mapped_by"][0]["bytes"], 100 * MIB);
-    says(&dir, &["Most is mapped by server!0x60f", "100 mappings now"]);
+    says(&dir, &["Most is mapped by server!0x60f", "+100 MiB 100 103 server!0x60f"]);
 }
 
 #[test]
