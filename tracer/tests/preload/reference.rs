@@ -33,23 +33,33 @@ fn compare(program: &Path, args: &[&str], every: u32) {
         .stdout(Stdio::null())
         .status();
     assert!(status.unwrap().success(), "{} failed", program.display());
-    let (mut recorded, mut compared, mut equal, mut earlier) = (recorded(&profile), 0u64, 0u64, 0u64);
-    let mut example = None;
+    let recorded = recorded(&profile);
+    let mut expected_stacks = Stacks::new();
     each_expected(&fs::read(&expected).unwrap(), |block, stack| {
-        let ours = recorded.get_mut(&block).and_then(VecDeque::pop_front);
-        if stack.is_empty() {
-            return;
-        }
-        let Some(ours) = ours else {
-            earlier += 1;
-            return;
-        };
-        compared += 1;
-        match ours == stack {
-            true => equal += 1,
-            false => example = example.take().or(Some((ours, stack))),
-        }
+        expected_stacks.entry(block).or_default().push_back(stack);
     });
+    let (mut compared, mut equal, mut earlier) = (0u64, 0u64, 0u64);
+    let mut example = None;
+    for (block, expected) in expected_stacks {
+        let ours = recorded.get(&block).into_iter().flatten().rev();
+        // What was allocated there before tracing began comes first.
+        let mut ours = ours.take(expected.len());
+        for stack in expected.into_iter().rev() {
+            let ours = ours.next();
+            if stack.is_empty() {
+                continue;
+            }
+            let Some(ours) = ours else {
+                earlier += 1;
+                continue;
+            };
+            compared += 1;
+            match *ours == stack {
+                true => equal += 1,
+                false => example = example.take().or(Some((ours.clone(), stack))),
+            }
+        }
+    }
     let share = equal as f64 / compared as f64;
     println!("{}: {equal} of {compared} stacks are equal, {earlier} are earlier", program.display());
     // Allocated before tracing began, for the tracer's threads, and where operators that no library has are looked for.
