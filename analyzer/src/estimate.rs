@@ -153,16 +153,21 @@ impl Sum {
         (difference - below, difference + above)
     }
 
-    /// Its share of a sum over blocks that are all of its own and others: by the delta method, taken as normal.
+    /// Its share of a sum over blocks that are all of its own and others. The interval is the wider of two at each end: that of
+    /// the delta method, taken as normal, and Wilson's (1927), which is right for shares near 0 and 1, of as many samples as
+    /// the whole sum has.
     pub fn share_of(&self, all: &Sum) -> Estimated {
         if all.value <= 0.0 {
             return Estimated::default();
         }
-        let share = self.value / all.value;
+        let share = (self.value / all.value).clamp(0.0, 1.0);
         let rest = (all.variance - self.variance).max(0.0);
-        let variance = (1.0 - share).powi(2) * self.variance + share * share * rest;
-        let margin = Z * variance.sqrt() / all.value;
-        Estimated { value: share, ci95: ((share - margin).max(0.0), (share + margin).min(1.0)) }
+        let delta = Z * ((1.0 - share).powi(2) * self.variance + share * share * rest).sqrt() / all.value;
+        let z2 = Z * Z * all.variance / (all.value * all.value);
+        let middle = (share + z2 / 2.0) / (1.0 + z2);
+        let wilson = (z2 * share * (1.0 - share) + z2 * z2 / 4.0).sqrt() / (1.0 + z2);
+        let (low, high) = ((share - delta).min(middle - wilson), (share + delta).max(middle + wilson));
+        Estimated { value: share, ci95: (low.clamp(0.0, share), high.clamp(share, 1.0)) }
     }
 
     /// Both ends of the 95 % interval.

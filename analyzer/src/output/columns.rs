@@ -1,11 +1,12 @@
-//! Figures in columns, each above its 95 % interval, and names beside them.
+//! Figures in columns, and names: beside figures that are exact, else below the intervals of 95 % that stand below the figures.
 //!
 //! ```text
-//!          RETAINED             COUNT  FUNCTION < CALLERS
-//!     95 % INTERVAL     95 % INTERVAL
-//!          77.2 MiB           111,850  std::basic_string::_M_construct
-//!   65.0 – 91.2 MiB  94,164 – 132,119
-//!               < serving::Session::GetOrCreateExecutors < serving::Session::RunInternal < …
+//!        RETAINED             COUNT
+//!   95 % INTERVAL     95 % INTERVAL
+//!               FUNCTION < CALLERS
+//!        77.2 MiB           111,850
+//! 65.0 – 91.2 MiB  94,164 – 132,119
+//!               std::basic_string::_M_construct < serving::Session::GetOrCreateExecutors < …
 //!               steady: +4.20 MiB/s (3.46 – 5.07 MiB/s)
 //! ```
 
@@ -20,8 +21,8 @@ use std::io::{self, Write};
 /// How far lines are indented that belong to a row.
 const INDENT: usize = 14;
 
-/// The least room for a name beside the figures; with less it goes to a line of its own.
-pub(crate) const LEAST_NAME: usize = 20;
+/// The least room for a name beside figures; with less it goes to a line of its own.
+const LEAST_NAME: usize = 20;
 
 /// A figure.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,6 +54,11 @@ impl Cell {
         let Estimated { value, ci95 } = of.into();
         let interval = (ci95.0 < ci95.1).then(|| interval(ci95, &unit));
         Cell { text: unit(value).to_string(), interval }
+    }
+
+    /// Whether it has no interval.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.interval.is_none()
     }
 
     fn width(&self) -> usize {
@@ -92,29 +98,35 @@ pub(crate) fn widths(heads: &[&str], lines: &[Line]) -> Vec<usize> {
 struct Layout {
     widths: Vec<usize>,
     width: usize,
-    /// For names, beside the figures or below them.
-    room: usize,
-    is_beside: bool,
+    /// For names beside the figures, where that is where they go.
+    beside: Option<usize>,
 }
 
 impl Layout {
-    fn new(widths: Vec<usize>, width: usize) -> Layout {
-        let beside = width.saturating_sub(widths.iter().sum::<usize>() + 2);
-        let is_beside = beside >= LEAST_NAME;
-        let room = if is_beside { beside } else { width.saturating_sub(INDENT).max(LEAST_NAME) };
-        Layout { widths, width, room, is_beside }
+    fn new(heads: &[&str], lines: &[Line], width: usize) -> Layout {
+        let widths = widths(heads, lines);
+        let are_exact = lines.iter().flat_map(|line| &line.cells).all(Cell::is_exact);
+        let room = width.saturating_sub(widths.iter().sum::<usize>() + 2);
+        Layout { widths, width, beside: (are_exact && room >= LEAST_NAME).then_some(room) }
     }
 
-    fn write_row(&self, texts: &[&str], under: &[&str], name: &str, out: &mut impl Write) -> io::Result<()> {
-        let name = cut(name, self.room);
-        match self.is_beside {
-            true => writeln!(out, "{}  {name}", self.figures(texts))?,
-            false => writeln!(out, "{}", self.figures(texts))?,
+    fn write_row(
+        &self,
+        texts: &[&str],
+        under: &[&str],
+        (name, callers): (&str, &[String]),
+        out: &mut impl Write,
+    ) -> io::Result<()> {
+        if let Some(room) = self.beside {
+            writeln!(out, "{}  {}", self.figures(texts), cut(name, room))?;
+            let callers = chain("", callers, self.width);
+            return if callers.is_empty() { Ok(()) } else { writeln!(out, "{callers}") };
         }
+        writeln!(out, "{}", self.figures(texts))?;
         if under.iter().any(|text| !text.is_empty()) {
             writeln!(out, "{}", self.figures(under).trim_end())?;
         }
-        if self.is_beside { Ok(()) } else { writeln!(out, "{:INDENT$}{name}", "") }
+        writeln!(out, "{}", chain(name, callers, self.width))
     }
 
     fn figures(&self, texts: &[&str]) -> String {
@@ -124,12 +136,7 @@ impl Layout {
     fn write_line(&self, line: &Line, out: &mut impl Write) -> io::Result<()> {
         let texts: Vec<&str> = line.cells.iter().map(|cell| &*cell.text).collect();
         let under: Vec<&str> = line.cells.iter().map(|cell| cell.interval.as_deref().unwrap_or("")).collect();
-        self.write_row(&texts, &under, &line.name, out)?;
-        let callers: Vec<&str> = line.callers.iter().map(|caller| &**caller).collect();
-        let callers = callers_line(&callers, self.width);
-        if !callers.is_empty() {
-            writeln!(out, "{callers}")?;
-        }
+        self.write_row(&texts, &under, (&line.name, &line.callers), out)?;
         let notes = line.note.iter().flat_map(|note| wrapped(note, self.width.saturating_sub(INDENT)));
         notes.into_iter().try_for_each(|note| writeln!(out, "{:INDENT$}{note}", ""))
     }
@@ -145,13 +152,13 @@ pub(crate) fn write(
     width: usize,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let layout = Layout::new(widths(heads, lines), width);
+    let layout = Layout::new(heads, lines, width);
     let under = |at: usize| {
         let mut cells = lines.iter().filter_map(|line| line.cells.get(at));
         if cells.any(|cell| cell.interval.is_some()) { UNDER } else { "" }
     };
     let under: Vec<&str> = (0..heads.len()).map(under).collect();
-    layout.write_row(heads, &under, name_head, out)?;
+    layout.write_row(heads, &under, (name_head, &[]), out)?;
     lines.iter().try_for_each(|line| layout.write_line(line, out))
 }
 
@@ -197,20 +204,20 @@ pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// As many callers as fit into one line, at least one.
-fn callers_line(callers: &[&str], width: usize) -> String {
-    let mut line = String::new();
-    let mut used = INDENT;
+/// A name with as many callers as fit into one line, at least one where there is no name.
+fn chain(name: &str, callers: &[String], width: usize) -> String {
+    let room = width.saturating_sub(INDENT).max(LEAST_NAME);
+    let mut line = cut(name, room);
     for (i, caller) in callers.iter().enumerate() {
         let is_last = i + 1 == callers.len();
+        let used = line.chars().count();
         let needed = 3 + caller.chars().count() + if is_last { 0 } else { 4 };
-        if i > 0 && used + needed > width {
+        if used > 0 && used + needed > room {
             line.push_str(" < …");
             break;
         }
         line.push_str(" < ");
-        line.push_str(&cut(caller, width.saturating_sub(INDENT + 3).max(20)));
-        used += 3 + caller.chars().count();
+        line.push_str(&cut(caller, room - 3));
     }
     if line.is_empty() { line } else { format!("{:INDENT$}{}", "", line.trim_start()) }
 }
@@ -231,12 +238,13 @@ mod tests {
 
     #[test]
     fn callers_fill_the_line_and_no_more() {
-        let callers = ["alpha", "beta", "gamma", "delta"];
-        assert_eq!(callers_line(&callers, 100).trim(), "< alpha < beta < gamma < delta");
-        let narrow = callers_line(&callers, 36);
+        let callers = ["alpha", "beta", "gamma", "delta"].map(str::to_owned);
+        assert_eq!(chain("", &callers, 100).trim(), "< alpha < beta < gamma < delta");
+        assert_eq!(chain("leaf", &callers, 100).trim(), "leaf < alpha < beta < gamma < delta");
+        let narrow = chain("", &callers, 36);
         assert_eq!(narrow.trim(), "< alpha < beta < …");
         assert!(narrow.chars().count() <= 36);
-        assert_eq!(callers_line(&[], 80), "");
+        assert_eq!(chain("", &[], 80), "");
     }
 
     #[test]
@@ -271,18 +279,20 @@ mod tests {
         assert_eq!(
             written(&lines, 60),
             [
-                "          BYTES   COUNT  NAME",
+                "          BYTES   COUNT",
                 "  95 % INTERVAL",
-                "       2.00 KiB       7  f",
+                "              NAME",
+                "       2.00 KiB       7",
                 "1.00 – 4.00 KiB",
-                "              < main",
-                "          512 B  12,345  f",
-                "              < main",
+                "              f < main",
+                "          512 B  12,345",
+                "              f < main",
             ]
         );
         assert_eq!(
-            written(&lines, 40)[..3],
-            ["          BYTES   COUNT", "  95 % INTERVAL", "              NAME"]
+            written(&lines[1..], 60),
+            ["     BYTES   COUNT  NAME", "     512 B  12,345  f", "              < main"]
         );
+        assert_eq!(written(&lines[1..], 30)[..2], ["     BYTES   COUNT", "              NAME"]);
     }
 }

@@ -95,7 +95,13 @@ pub fn write<V>(
     let rows = breakdown.rows.iter().take(extent.top);
     let lines = |columns: &[Column]| rows.clone().map(|row| line(row, columns)).collect::<Vec<Line>>();
     let columns = match asked {
-        [] => fitting(breakdown.sort, |columns| columns::widths(&heads(columns), &lines(columns)), extent),
+        [] => {
+            // Names stand below intervals, and need room beside exact figures.
+            let is_sampled = rows.clone().any(|row| !cell(breakdown, row, Column::Retained).is_exact());
+            let room = if is_sampled { 0 } else { ROOM };
+            let widths = |columns: &[Column]| columns::widths(&heads(columns), &lines(columns));
+            fitting(breakdown.sort, widths, extent.width.saturating_sub(room))
+        }
         asked => asked.to_vec(),
     };
     let name_head = match breakdown.by {
@@ -114,9 +120,12 @@ pub fn write<V>(
     writeln!(out)
 }
 
-/// As many of the usual columns as leave room for names, with the one that rows are sorted by.
-fn fitting(sort: Column, widths: impl Fn(&[Column]) -> Vec<usize>, extent: Extent) -> Vec<Column> {
-    let fits = |columns: &[Column]| widths(columns).iter().sum::<usize>() + 2 + ROOM <= extent.width;
+/// The room for names that columns leave.
+const ROOM: usize = 32;
+
+/// As many of the usual columns as fit, with the one that rows are sorted by.
+fn fitting(sort: Column, widths: impl Fn(&[Column]) -> Vec<usize>, width: usize) -> Vec<Column> {
+    let fits = |columns: &[Column]| widths(columns).iter().sum::<usize>() <= width;
     let mut columns = if USUAL.contains(&sort) { vec![] } else { vec![sort] };
     for column in USUAL {
         columns.push(column);
@@ -127,9 +136,6 @@ fn fitting(sort: Column, widths: impl Fn(&[Column]) -> Vec<usize>, extent: Exten
     columns.sort_by_key(|column| Column::value_variants().iter().position(|other| other == column));
     columns
 }
-
-/// The room for names that columns leave.
-const ROOM: usize = 30;
 
 fn heads(columns: &[Column]) -> Vec<&'static str> {
     let head = |column: &Column| match column {

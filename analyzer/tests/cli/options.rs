@@ -161,7 +161,10 @@ fn tables_fit_their_width_and_say_what_they_are() {
     assert!(table.into_iter().all(|line| line.chars().count() <= 100), "{out}");
     dir.run("report b.prof --by library").prints(&["Live heap by library", "LIBRARY", "libplugin.so\n"]);
     let wide = dir.run("diff a.prof b.prof --wide").prints(&["AT PEAK", "AGE", "LARGEST", "STACKS"]).out;
-    assert!(wide.contains("\n              libplugin.so!0x30f\n"), "{wide}");
+    assert!(
+        wide.contains("\n              libplugin.so!0x30f < libplugin.so!0x2ff < server!0x3ff\n"),
+        "{wide}"
+    );
     dir.run("diff a.prof b.prof --columns largest,stacks --top 1").prints(&[
         "   LARGEST  STACKS  FUNCTION < CALLERS\n     100 B       1  libplugin.so!0x30f\n",
         "in 1 more row\n",
