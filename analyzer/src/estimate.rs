@@ -256,6 +256,7 @@ impl Estimate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::uniform::Uniform;
     use proptest::prelude::*;
 
     proptest! {
@@ -286,19 +287,6 @@ mod tests {
         fn a_weight_is_at_least_the_block_itself(size in 0..1u64 << 40, interval in 1..1u64 << 30) {
             let weight = Weight::of(size, interval);
             prop_assert!(weight.bytes >= size as f64 && weight.blocks >= 1.0);
-        }
-    }
-
-    /// Deterministic uniform numbers in [0, 1): SplitMix64.
-    struct Uniform(u64);
-
-    impl Uniform {
-        fn next(&mut self) -> f64 {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = self.0;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
         }
     }
 

@@ -175,18 +175,13 @@ impl Ledger {
 mod tests {
     use crate::estimate::Estimated;
     use crate::figures::Figures;
-
-    /// Deterministic uniform numbers in [0, 1).
-    fn uniform(state: &mut u64) -> f64 {
-        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (*state >> 11) as f64 / (1u64 << 53) as f64
-    }
+    use crate::uniform::Uniform;
 
     #[test]
     fn intervals_of_mean_ages_contain_the_truth_in_at_least_93_of_100_runs() {
         const INTERVAL: u64 = 64 << 10;
         const RUNS: u32 = 300;
-        let mut state = 7;
+        let mut uniform = Uniform(7);
         // Large blocks are old, small ones young: size / 100 seconds.
         let blocks: Vec<u64> = (0..4000).map(|i| 100 + i * i % 9000).collect();
         let bytes: u64 = blocks.iter().sum();
@@ -195,7 +190,7 @@ mod tests {
         for _ in 0..RUNS {
             let mut figures = Figures::default();
             for size in &blocks {
-                if uniform(&mut state) < 1.0 - (-(*size as f64) / INTERVAL as f64).exp() {
+                if uniform.next() < 1.0 - (-(*size as f64) / INTERVAL as f64).exp() {
                     figures.standing.cells.after.add(*size, INTERVAL);
                     figures.standing.ages.add(*size, INTERVAL, *size as f64 / 100.0);
                 }

@@ -80,6 +80,9 @@ pub mod output;
 pub mod control;
 
 #[cfg(test)]
+mod uniform;
+
+#[cfg(test)]
 #[path = "../tests/cli/synthetic.rs"]
 #[allow(missing_docs)]
 mod synthetic;

@@ -10,25 +10,9 @@ use crate::shape::series::Groups;
 use crate::shape::{Development, Kind};
 use crate::symbols::Lookup;
 use crate::synthetic::{File, SECOND, chain};
+use crate::uniform::Uniform;
 use prof::{Nanos, NodeId, Record, ThreadIndex};
 use std::path::Path;
-
-/// Deterministic uniform numbers in (0, 1]: SplitMix64.
-struct Uniform(u64);
-
-impl Uniform {
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (((z ^ (z >> 31)) >> 11) + 1) as f64 / (1u64 << 53) as f64
-    }
-
-    fn exponential(&mut self, mean: f64) -> f64 {
-        -self.next().ln() * mean
-    }
-}
 
 /// Blocks of one size that a stack allocates at even distances.
 struct Source {
