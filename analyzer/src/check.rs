@@ -14,6 +14,7 @@ use crate::filter::{Filter, Shown};
 use crate::input::Input;
 use crate::names::Style;
 use crate::shape::series::Groups;
+use crate::story::{MOST_STACKS, develop};
 use crate::symbolize::Progress;
 use crate::symbols::{Lookup, Names};
 
@@ -152,7 +153,10 @@ pub fn check(
         Some(Quantity::Live) => (Column::Live, vec![Column::Live, Column::Age, Column::Largest]),
         _ => (Column::Net, vec![Column::Net, Column::Retained, Column::Count]),
     };
-    let breakdown = Breakdown::new(&comparison, &names, &figures, shown.as_ref(), (By::Stack, sort));
+    let mut breakdown = Breakdown::new(&comparison, &names, &figures, shown.as_ref(), (By::Stack, sort));
+    if growth.is_some_and(|check| check.quantity == Quantity::Rate && check.is_exceeded()) {
+        keep_steady(&mut breakdown, &detail);
+    }
     let bytes = |cells: &crate::rows::Cells| meaning.grown(cells).bytes.value;
     let hidden = shown.map(|shown| {
         let hidden = filter.apply(&shown, &mut comparison.tree, bytes);
@@ -160,6 +164,16 @@ pub fn check(
     });
     let chosen = Chosen { hidden, breakdown: Some((breakdown, columns)) };
     Ok(Checked { checks: growth.into_iter().chain(live).collect(), comparison, names, chosen })
+}
+
+/// Leaves the rows that grow steadily, where any do: the others grew, and are no part of the slope.
+fn keep_steady(breakdown: &mut Breakdown, detail: &Detail) {
+    let nodes: Vec<NodeHandle> = breakdown.rows.iter().filter_map(|row| row.node).take(MOST_STACKS).collect();
+    let developments = develop(&detail.history, &detail.nodes, &nodes);
+    let is_steady = |node: NodeHandle| developments.get(&node).is_some_and(|found| found.shape.grows());
+    if nodes.into_iter().any(is_steady) {
+        breakdown.rows.retain(|row| row.node.is_some_and(is_steady));
+    }
 }
 
 /// The slope of the live heap, as in a report.

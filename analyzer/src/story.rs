@@ -24,7 +24,7 @@ use rustc_hash::FxHashMap;
 use std::ops::AddAssign;
 
 /// Stacks whose development is looked at: those with the most retained growth.
-const MOST_STACKS: usize = 1000;
+pub(crate) const MOST_STACKS: usize = 1000;
 
 /// Everything that is said of a span.
 #[derive(Debug)]
@@ -174,7 +174,7 @@ pub fn tell(
 }
 
 /// How the stacks that end in some nodes develop.
-fn develop(
+pub(crate) fn develop(
     history: &History,
     nodes: &FxHashMap<Stack, NodeHandle>,
     shown: &[NodeHandle],

@@ -11,7 +11,7 @@ use crate::output::table::{self, Extent};
 use crate::shape::{Kind, Shape};
 use crate::story::{Change, Holders, Story, mark_near, per_mark};
 use crate::survey::Survey;
-use crate::units::{Bytes, Count, Duration, Net, Rate, Seconds, interval, plain, with_interval};
+use crate::units::{Bytes, Count, Duration, Net, Rate, Seconds, interval, with_interval};
 use crate::verdict::{Class, Parts};
 use prof::Nanos;
 use std::io::{self, Write};
@@ -86,16 +86,16 @@ fn write_wrapped(label: &str, text: &str, width: usize, out: &mut impl Write) ->
 
 fn write_facts(story: &Story, survey: &Survey, width: usize, out: &mut impl Write) -> io::Result<()> {
     let Comparison { before, after, growth, peak, allocated, .. } = &story.comparison;
-    writeln!(out, "process    {}", plain(&process(survey)))?;
+    write_wrapped("process", &process(survey), width, out)?;
     writeln!(out, "span       {} to {}", before.at, after.at)?;
     let end = Seconds(survey.seconds(survey.end()));
-    match &survey.ended {
-        Some(reason) => writeln!(out, "file       complete, up to {end}: {}", plain(reason))?,
-        None => writeln!(
-            out,
-            "file       complete up to {end}, without an end: the process went on, or ended without closing it"
-        )?,
-    }
+    let file = match &survey.ended {
+        Some(reason) => format!("complete, up to {end}: {reason}"),
+        None => {
+            format!("complete up to {end}, without an end: the process went on, or ended without closing it")
+        }
+    };
+    write_wrapped("file", &file, width, out)?;
     if let Some(segment) = &survey.segment {
         let (from, path) = (Seconds(survey.seconds(segment.time)), segment.path.display().to_string());
         let (number, allocated) = (segment.number, amount(&segment.allocated(survey)));
