@@ -118,8 +118,12 @@ const STEPS: u64 = 4096;
 impl Ledger {
     /// Of what is allocated after the first instant, up to the second.
     pub fn new(span: (Nanos, Nanos), survey: &Survey) -> Ledger {
-        let settle = survey.fact("settle_ns").and_then(|text| text.parse().ok()).unwrap_or(1_000_000_000);
-        Ledger { span, settle, nursery: Nursery::default(), flows: FxHashMap::default() }
+        Ledger {
+            span,
+            settle: survey.settle_time().0,
+            nursery: Nursery::default(),
+            flows: FxHashMap::default(),
+        }
     }
 
     /// At which instants the live set is to tell births apart, up to `end`.

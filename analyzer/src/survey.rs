@@ -272,6 +272,11 @@ impl Survey {
         time.and_then(|time| self.interval_changes.at_or_first(time)).unwrap_or(largest)
     }
 
+    /// What dies within this time dies young. Where samples are recorded, it counts as allocated, and is never live.
+    pub fn settle_time(&self) -> Nanos {
+        Nanos(self.fact("settle_ns").and_then(|text| text.parse().ok()).unwrap_or(1_000_000_000))
+    }
+
     /// Events that are not in the file.
     pub fn lost_events(&self) -> u64 {
         self.lost.iter().fold(0, |sum, (_, events)| sum.saturating_add(*events))

@@ -10,7 +10,7 @@ use crate::output::rows_text;
 use crate::output::table::{self, Extent};
 use crate::shape::{Kind, Shape};
 use crate::story::{Change, Holders, Story, mark_near, per_mark};
-use crate::survey::Survey;
+use crate::survey::{Recording, Survey};
 use crate::units::{Bytes, Count, Duration, Net, Rate, Seconds, interval, with_interval};
 use crate::verdict::{Class, Parts};
 use prof::Nanos;
@@ -37,7 +37,19 @@ pub fn write(
     }
     if let Some(peak) = &story.peak {
         let (bytes, at) = (with_interval(peak.bytes, Bytes), Seconds(survey.seconds(peak.at)));
-        writeln!(out, "\nLive at the peak, {bytes} at {at}: what was freed since, and is held\n")?;
+        let title = format!("Live at the peak, {bytes} at {at}: what was freed since, and is held");
+        let young = match story.comparison.recording {
+            Recording::Every => String::new(),
+            Recording::Sampled { .. } => {
+                let age = Duration(survey.settle_time().seconds());
+                format!("; without blocks that lived for less than {age}")
+            }
+        };
+        writeln!(out)?;
+        for line in columns::wrapped(&format!("{title}{young}"), extent.width) {
+            writeln!(out, "{line}")?;
+        }
+        writeln!(out)?;
         let line = |(node, bytes): &(NodeHandle, Sum)| {
             Line::of_stack(vec![Cell::estimate(*bytes, Bytes)], &peak.tree, *node, &peak.names, None)
         };
