@@ -1,10 +1,15 @@
 //! The table of live blocks, by key.
 //!
-//! A block takes 25 bytes and its share of the table's free places. That is what a live set costs, so what a block was
+//! A block takes 26 bytes and its share of the table's free places. That is what a live set costs, so what a block was
 //! born after is kept as a small number and not as its time.
+//!
+//! A table of many blocks is larger than the processor's caches, and a key can be anywhere in it: each look costs a wait
+//! for memory. So a bucket is two neighbouring cache lines, which come together, and [`Blocks::touch`] has many
+//! buckets come at the same time.
 
 use crate::stacks::Stack;
 use crate::stream::Origin;
+use std::hint::black_box;
 
 /// A live block, without its key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,7 +61,7 @@ impl Entry {
 }
 
 /// Entries of a bucket.
-const ENTRIES: usize = 7;
+const ENTRIES: usize = 5;
 
 /// Which of a bucket's entries there are. Byte i is 0 where entry i is none, and else of its key's hash. The topmost byte
 /// counts the blocks that belong here, or further in front, and found this bucket full; once it is 255 it stays. Such a
@@ -70,7 +75,7 @@ impl Tags {
     #[inline(always)]
     fn equal(self, tag: u64) -> u64 {
         const ONES: u64 = 0x0101_0101_0101_0101;
-        const MARKS: u64 = 0x0080_8080_8080_8080;
+        const MARKS: u64 = 0x80_8080_8080;
         let word = self.0 ^ (tag * ONES);
         word.wrapping_sub(ONES) & !word & MARKS
     }
@@ -107,13 +112,24 @@ fn first(marks: u64) -> usize {
     marks.trailing_zeros() as usize / 8
 }
 
+/// Blocks that belong together, and those that found the bucket in front full.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(128))]
+struct Bucket {
+    tags: Tags,
+    entries: [Entry; ENTRIES],
+}
+
+const _: () = assert!(size_of::<Bucket>() == 128);
+
+impl Bucket {
+    const EMPTY: Bucket = Bucket { tags: Tags(0), entries: [Entry::NONE; ENTRIES] };
+}
+
 /// Live blocks by key.
 #[derive(Clone, Debug)]
 pub struct Blocks {
-    /// Of each bucket.
-    tags: Vec<Tags>,
-    /// Of each bucket.
-    entries: Vec<[Entry; ENTRIES]>,
+    buckets: Vec<Bucket>,
     len: usize,
     /// The table grows when there are more.
     most: usize,
@@ -127,6 +143,9 @@ impl Default for Blocks {
 
 /// Buckets of the smallest table.
 const LEAST: usize = 8;
+
+/// Buckets that the processor's caches hold.
+const CACHED: usize = 1 << 12;
 
 /// Where a key belongs.
 #[derive(Clone, Copy)]
@@ -145,33 +164,27 @@ struct Place {
 
 impl Blocks {
     fn of(buckets: usize) -> Blocks {
-        Blocks {
-            tags: vec![Tags::default(); buckets],
-            entries: vec![[Entry::NONE; ENTRIES]; buckets],
-            len: 0,
-            most: buckets * ENTRIES / 3 * 2,
-        }
+        Blocks { buckets: vec![Bucket::EMPTY; buckets], len: 0, most: buckets * ENTRIES / 3 * 2 }
     }
 
     #[inline(always)]
     fn home(&self, key: u64) -> Home {
         let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         // The hash as a fraction of 2^64, times the number of buckets.
-        let bucket = ((u128::from(hash) * self.tags.len() as u128) >> 64) as usize;
+        let bucket = ((u128::from(hash) * self.buckets.len() as u128) >> 64) as usize;
         Home { bucket, tag: hash >> 24 & 0x7f | 0x80 }
     }
 
     #[inline(always)]
     fn after(&self, bucket: usize) -> usize {
-        if bucket + 1 < self.tags.len() { bucket + 1 } else { 0 }
+        if bucket + 1 < self.buckets.len() { bucket + 1 } else { 0 }
     }
 
     #[inline(always)]
     fn find(&self, key: u64, home: Home) -> Option<Place> {
         let mut bucket = home.bucket;
         loop {
-            let tags = *self.tags.get(bucket)?;
-            let entries = self.entries.get(bucket)?;
+            let Bucket { tags, entries } = self.buckets.get(bucket)?;
             let mut equal = tags.equal(home.tag);
             while equal != 0 {
                 let at = first(equal);
@@ -189,7 +202,15 @@ impl Blocks {
 
     #[inline(always)]
     fn entry(&mut self, place: Place) -> Option<&mut Entry> {
-        self.entries.get_mut(place.bucket)?.get_mut(place.at)
+        self.buckets.get_mut(place.bucket)?.entries.get_mut(place.at)
+    }
+
+    /// Reads where keys belong that will be asked for, so that the processor waits once for all of them and not for each.
+    pub fn touch(&self, keys: impl Iterator<Item = u64>) {
+        if self.buckets.len() > CACHED {
+            let tags = keys.filter_map(|key| Some(self.buckets.get(self.home(key).bucket)?.tags.0));
+            black_box(tags.fold(0, |all, tags| all ^ tags));
+        }
     }
 
     /// Adds a block; returns the one that had the key before.
@@ -210,7 +231,7 @@ impl Blocks {
     #[inline(always)]
     fn add(&mut self, home: Home, entry: Entry) {
         let mut bucket = home.bucket;
-        while let (Some(tags), Some(entries)) = (self.tags.get_mut(bucket), self.entries.get_mut(bucket)) {
+        while let Some(Bucket { tags, entries }) = self.buckets.get_mut(bucket) {
             let at = first(tags.equal(0));
             if let Some(place) = entries.get_mut(at) {
                 tags.set(at, home.tag);
@@ -229,7 +250,7 @@ impl Blocks {
     #[cold]
     #[inline(never)]
     fn grow(&mut self) {
-        let buckets = self.tags.len();
+        let buckets = self.buckets.len();
         let old = std::mem::replace(self, Blocks::of(buckets + buckets / 2));
         for entry in old.all() {
             self.add(self.home(entry.key), *entry);
@@ -243,10 +264,10 @@ impl Blocks {
         let place = self.find(key, home)?;
         let mut passed = home.bucket;
         while passed != place.bucket {
-            self.tags.get_mut(passed)?.forget();
+            self.buckets.get_mut(passed)?.tags.forget();
             passed = self.after(passed);
         }
-        self.tags.get_mut(place.bucket)?.set(place.at, 0);
+        self.buckets.get_mut(place.bucket)?.tags.set(place.at, 0);
         self.len -= 1;
         self.entry(place)?.block()
     }
@@ -262,7 +283,7 @@ impl Blocks {
     }
 
     fn all(&self) -> impl Iterator<Item = &Entry> {
-        self.tags.iter().zip(&self.entries).flat_map(|(tags, entries)| {
+        self.buckets.iter().flat_map(|Bucket { tags, entries }| {
             let all = entries.iter().zip(tags.0.to_le_bytes());
             all.filter(|(_, tag)| *tag != 0).map(|(entry, _)| entry)
         })

@@ -52,6 +52,9 @@ pub struct Sums {
 /// Sums by stack and thread, in their order.
 pub type SumsByStack = Vec<((Stack, ThreadIndex), Sums)>;
 
+/// So many changes are looked up at a time.
+const TOGETHER: usize = 64;
+
 impl Live {
     /// Nothing is live yet; after which instants blocks were born will be asked of `sinces` only.
     pub fn new(sinces: impl Iterator<Item = Nanos>) -> Live {
@@ -60,13 +63,16 @@ impl Live {
 
     /// Applies the next changes.
     pub fn apply(&mut self, changes: &[Change], origins: &Origins) {
-        for change in changes {
-            match change.birth {
-                Some(birth) => self.bear(change, &birth, origins),
-                None => match self.blocks.remove(change.key) {
-                    Some(block) => self.remove(&block, origins),
-                    None => self.forget(change),
-                },
+        for some in changes.chunks(TOGETHER) {
+            self.blocks.touch(some.iter().map(|change| change.key));
+            for change in some {
+                match change.birth {
+                    Some(birth) => self.bear(change, &birth, origins),
+                    None => match self.blocks.remove(change.key) {
+                        Some(block) => self.remove(&block, origins),
+                        None => self.forget(change),
+                    },
+                }
             }
         }
     }

@@ -128,7 +128,7 @@ impl EventDecoder {
         self.keys.push(key);
         let site = self.sites.get_mut(usize::from(number)).filter(|site| site.is_defined)?;
         if tag & SAME_SIZE == 0 {
-            site.size = varint::take(input)?;
+            site.size = varint::take_short(input)?;
         }
         let size = site.size;
         let kept = self.depth.checked_sub(site.dropped)?;
@@ -242,7 +242,7 @@ impl EventDecoder {
 
     #[inline]
     fn peek_stamp(&self, input: &mut &[u8]) -> Option<Nanos> {
-        Some(Nanos(self.stamp.wrapping_add(varint::take(input)?)))
+        Some(Nanos(self.stamp.wrapping_add(varint::take_short(input)?)))
     }
 }
 
