@@ -145,7 +145,7 @@ impl Default for Blocks {
 const LEAST: usize = 8;
 
 /// Buckets that the processor's caches hold.
-const CACHED: usize = 1 << 12;
+const CACHED: usize = 1 << 15;
 
 /// Where a key belongs.
 #[derive(Clone, Copy)]

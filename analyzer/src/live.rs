@@ -195,9 +195,10 @@ impl Live {
         }
     }
 
-    /// Live blocks by stack and cohort, in their order.
-    pub fn cells(&self, origins: &Origins) -> Vec<Cell> {
+    /// Live blocks by stack and cohort, in their order; about as many cells as `expected`.
+    pub fn cells(&self, origins: &Origins, expected: usize) -> Vec<Cell> {
         let mut sums = FxHashMap::<u64, (Sum, u32)>::default();
+        sums.reserve(expected);
         for block in self.blocks.iter() {
             let (sum, samples) = sums.entry(Cell::key_of(block.stack, block.cohort)).or_default();
             sum.add_block(block.size, origins.get(block.origin).1);

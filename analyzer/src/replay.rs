@@ -309,7 +309,7 @@ impl<'a> Taker<'a> {
         }
         if let Some(scanner) = &mut self.scanner {
             while scanner.next().is_some_and(|next| next < time) {
-                scanner.take(self.live.len(), || self.live.cells(origins));
+                scanner.take(self.live.len(), |expected| self.live.cells(origins, expected));
             }
         }
         self.next = after_first(self.instants, self.scanner.as_ref(), &self.leveller);

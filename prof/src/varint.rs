@@ -132,6 +132,7 @@ mod tests {
             };
             let bytewise = take_bytewise(&bytes).map(|(value, rest)| (value, rest.len()));
             prop_assert_eq!(taken(take), bytewise);
+            prop_assert_eq!(taken(take_short), bytewise);
             prop_assert_eq!(taken(take_long), bytewise);
         }
     }

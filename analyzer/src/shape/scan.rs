@@ -116,8 +116,8 @@ impl Scanner {
         self.changes += changes as u64;
     }
 
-    /// The next instant has been reached, with so many blocks live; `cells` scans them.
-    pub fn take(&mut self, live: usize, cells: impl FnOnce() -> Vec<Cell>) {
+    /// The next instant has been reached, with so many blocks live; `cells` scans them, and is told how many cells there were last.
+    pub fn take(&mut self, live: usize, cells: impl FnOnce(usize) -> Vec<Cell>) {
         let step = self.next;
         self.next += 1;
         let is_last = self.next >= self.history.grid.times().len();
@@ -136,9 +136,10 @@ impl Scanner {
             self.coarsen();
             return;
         }
+        let last = self.history.scans.last().map_or(0, |scan| scan.cells.len());
         self.visits += live as u64;
         self.changes_at_scan = self.changes;
-        self.history.scans.push(Scan { step, cells: Arc::new(cells()) });
+        self.history.scans.push(Scan { step, cells: Arc::new(cells(last)) });
         while self.cells() > MOST_CELLS && self.history.stride < self.history.grid.steps() {
             self.coarsen();
         }
