@@ -3,9 +3,8 @@
 //! A block takes 26 bytes and its share of the table's free places. That is what a live set costs, so what a block was
 //! born after is kept as a small number and not as its time.
 //!
-//! A table of many blocks is larger than the processor's caches, and a key can be anywhere in it: each look costs a wait
-//! for memory. So a bucket is two neighbouring cache lines, which come together, and [`Blocks::touch`] has many
-//! buckets come at the same time.
+//! A table of many blocks is larger than the processor's caches, and a key can be anywhere in it: each look would wait
+//! for memory. So a bucket is two neighbouring cache lines, and [`Blocks::touch`] has those of many keys come at once.
 
 use crate::stacks::Stack;
 use crate::stream::Origin;
@@ -144,7 +143,7 @@ impl Default for Blocks {
 /// Buckets of the smallest table.
 const LEAST: usize = 8;
 
-/// Buckets that the processor's caches hold.
+/// Buckets that the processor's caches may hold, 4 MiB of them: reading them ahead would cost more than it saves.
 const CACHED: usize = 1 << 15;
 
 /// Where a key belongs.
@@ -205,11 +204,13 @@ impl Blocks {
         self.buckets.get_mut(place.bucket)?.entries.get_mut(place.at)
     }
 
-    /// Reads where keys belong that will be asked for, so that the processor waits once for all of them and not for each.
+    /// Reads both cache lines where each of the keys belongs: they come together, where one after the other would be waited
+    /// for by the changes that follow.
     pub fn touch(&self, keys: impl Iterator<Item = u64>) {
         if self.buckets.len() > CACHED {
-            let tags = keys.filter_map(|key| Some(self.buckets.get(self.home(key).bucket)?.tags.0));
-            black_box(tags.fold(0, |all, tags| all ^ tags));
+            let buckets = keys.filter_map(|key| self.buckets.get(self.home(key).bucket));
+            let read = buckets.map(|Bucket { tags, entries: [.., last] }| tags.0 ^ last.key);
+            black_box(read.fold(0, |all, one| all ^ one));
         }
     }
 

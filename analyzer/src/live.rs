@@ -52,7 +52,7 @@ pub struct Sums {
 /// Sums by stack and thread, in their order.
 pub type SumsByStack = Vec<((Stack, ThreadIndex), Sums)>;
 
-/// So many changes are looked up at a time.
+/// So many changes have their places in the table read ahead: two cache lines each, which the innermost cache holds.
 const TOGETHER: usize = 64;
 
 impl Live {
