@@ -197,14 +197,20 @@ pub extern "C" fn realloc(
 /// Runs `work` guarded, unless the thread may not record now.
 #[inline(always)]
 pub fn record(local: &Local, work: impl FnOnce(&Local)) {
-    match local.guard() {
-        Guard::Own => {}
-        Guard::Recording => stream::lose(local, Lost::Reentrant),
-        Guard::Open => {
-            local.set_guard(Guard::Recording);
-            work(local);
-            local.set_guard(Guard::Open);
-        }
+    if local.guard() != Guard::Open {
+        return not_now(local);
+    }
+    local.set_guard(Guard::Recording);
+    work(local);
+    local.set_guard(Guard::Open);
+}
+
+/// An event of a thread that is recording is lost; its own work is not recorded.
+#[cold]
+#[inline(never)]
+fn not_now(local: &Local) {
+    if local.guard() == Guard::Recording {
+        stream::lose(local, Lost::Reentrant);
     }
 }
 

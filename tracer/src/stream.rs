@@ -76,13 +76,14 @@ impl Own {
     pub fn stamp(&mut self) -> Nanos {
         const EVENTS: u32 = 64;
         let round = clock::round();
-        if self.stamp_left == 0 || self.stamp_round != round {
-            self.stamp_left = if clock::stamps_each(round) { 0 } else { EVENTS };
-            self.stamp_round = round;
-            return clock::now();
+        let left = self.stamp_left.checked_sub(1);
+        if let (Some(left), true) = (left, self.stamp_round == round) {
+            self.stamp_left = left;
+            return self.encoder.stamp();
         }
-        self.stamp_left -= 1;
-        self.encoder.stamp()
+        self.stamp_left = if clock::stamps_each(round) { 0 } else { EVENTS };
+        self.stamp_round = round;
+        clock::now()
     }
 }
 

@@ -85,11 +85,6 @@ fn place_of_address(address: u64) -> usize {
     (address.wrapping_mul(SPREAD) >> 52) as usize % ADDRESSES
 }
 
-#[inline]
-fn flag(is_set: bool, flag: u8) -> u8 {
-    if is_set { flag } else { 0 }
-}
-
 impl EventEncoder {
     /// An encoder whose last stack is empty.
     pub const fn new() -> EventEncoder {
@@ -131,10 +126,10 @@ impl EventEncoder {
     pub fn free(&mut self, out: &mut [u8; LONGEST], key: u64, stamp: Nanos) -> usize {
         let mut w = Cursor::new(out);
         let ago = self.ago(key);
-        w.byte(FREE | flag(stamp.0 > self.stamp, STAMPED) | ago.min(31) << FREE_AGO);
+        let tag = w.tag(FREE | ago.min(31) << FREE_AGO);
         w.key(ago, 31, key.wrapping_sub(self.last_free));
         self.last_free = key;
-        self.put_stamp(&mut w, stamp);
+        self.put_stamp(&mut w, tag, stamp);
         w.len()
     }
 
@@ -273,23 +268,21 @@ impl EventEncoder {
     fn birth(&mut self, w: &mut Cursor, place: usize, birth: &Birth) {
         let ago = self.ago(birth.key);
         let follows = place as u16 + 1;
-        let is_expected = self.expected == follows;
         let site = &mut self.sites[place];
-        let is_same_size = site.size == birth.size;
-        site.size = birth.size;
-        let kind = if is_expected { ALLOC_NEXT } else { ALLOC_SITE };
-        let stamped = flag(birth.stamp.0 > self.stamp, STAMPED);
-        w.byte(kind | stamped | flag(is_same_size, SAME_SIZE) | ago.min(15) << ALLOC_AGO);
-        if !is_expected {
+        let tag = w.tag(ALLOC_NEXT | SAME_SIZE | ago.min(15) << ALLOC_AGO);
+        if self.expected != follows {
+            w.change(tag, ALLOC_NEXT ^ ALLOC_SITE);
             w.number(u64::from(site.number - 1));
         }
         w.key(ago, 15, birth.key.wrapping_sub(self.last_alloc));
-        if !is_same_size {
+        if site.size != birth.size {
+            site.size = birth.size;
+            w.change(tag, SAME_SIZE);
             w.number(birth.size);
         }
         let next = site.next;
         self.last_alloc = birth.key;
-        self.put_stamp(w, birth.stamp);
+        self.put_stamp(w, tag, birth.stamp);
         if let Some(last) = self.sites.get_mut(usize::from(self.last).wrapping_sub(1)) {
             last.next = follows;
         }
@@ -298,10 +291,10 @@ impl EventEncoder {
     }
 
     #[inline(always)]
-    fn put_stamp(&mut self, w: &mut Cursor, stamp: Nanos) {
-        let later = stamp.0.saturating_sub(self.stamp);
-        if later > 0 {
-            w.number(later);
+    fn put_stamp(&mut self, w: &mut Cursor, tag: Tag, stamp: Nanos) {
+        if stamp.0 > self.stamp {
+            w.change(tag, STAMPED);
+            w.number(stamp.0 - self.stamp);
             self.stamp = stamp.0;
         }
     }
@@ -317,6 +310,10 @@ impl EventEncoder {
         ago
     }
 }
+
+/// Where an event's tag stands.
+#[derive(Clone, Copy)]
+struct Tag(u8);
 
 /// Writes an event.
 struct Cursor<'a> {
@@ -339,6 +336,20 @@ impl<'a> Cursor<'a> {
     fn byte(&mut self, value: u8) {
         self.out[usize::from(self.at)] = value;
         self.at = self.at.wrapping_add(1);
+    }
+
+    /// Writes a tag, which may still change.
+    #[inline(always)]
+    fn tag(&mut self, value: u8) -> Tag {
+        let tag = Tag(self.at);
+        self.byte(value);
+        tag
+    }
+
+    /// Turns bits of a tag over.
+    #[inline(always)]
+    fn change(&mut self, tag: Tag, bits: u8) {
+        self.out[usize::from(tag.0)] ^= bits;
     }
 
     #[inline]
