@@ -448,10 +448,7 @@ fn unwind(local: &Local, born: Born, stream: &Stream, own: &mut Own, interval: u
     {
         return false;
     }
-    let kept = match born.caller.registers(local) {
-        Some(at) => own.trail.capture(at, local),
-        None => own.trail.capture_nothing(),
-    };
+    let kept = own.trail.capture(born.caller, local);
     own.said = own.said.min(kept);
     // Unwinding may find that the module map has changed.
     generation == modules::generation() || unwind_again(local, born, stream, own)
@@ -465,10 +462,7 @@ fn unwind_again(local: &Local, born: Born, stream: &Stream, own: &mut Own) -> bo
         if !settle(stream, own, own.interval, generation) {
             return false;
         }
-        own.said = match born.caller.registers(local) {
-            Some(at) => own.said.min(own.trail.capture(at, local)),
-            None => own.trail.capture_nothing(),
-        };
+        own.said = own.said.min(own.trail.capture(born.caller, local));
         if generation == modules::generation() {
             return true;
         }

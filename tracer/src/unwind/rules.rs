@@ -28,6 +28,7 @@ pub fn find_settled(return_address: u64) -> Rule {
     cached(return_address).unwrap_or_else(|| find(return_address))
 }
 
+/// Asks the table.
 #[inline(always)]
 fn cached(return_address: u64) -> Option<Rule> {
     let (index, tag) = place(return_address, BITS);

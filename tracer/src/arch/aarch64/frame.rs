@@ -48,6 +48,12 @@ impl Caller {
     pub fn registers(&self, _local: &Local) -> Option<Registers> {
         Some(Registers::new(address(self.return_address), self.sp, self.fp))
     }
+
+    /// Its registers, where it is on the calling thread's own stack.
+    #[inline(always)]
+    pub fn own_registers(&self, local: &Local) -> Option<Registers> {
+        self.registers(local).filter(|at| local.is_on_own_stack(at.sp))
+    }
 }
 
 /// A frame.
