@@ -362,23 +362,44 @@ fn append(
     stamp: Nanos,
     died: Option<(u64, Nanos)>,
 ) -> bool {
-    loop {
-        let Some((buffer, out)) = stream.room_for_event(own) else { return false };
-        let pushed = own.trail.addresses(own.said);
-        let birth = Birth { key, stamp, size: born.size, kept: own.said, pushed };
-        let len = match died {
-            Some((old_key, old_stamp)) => own.encoder.realloc(out, old_key, old_stamp, &birth),
-            None => own.encoder.alloc(out, &birth),
-        };
-        if let Some(len) = len {
-            own.said = own.trail.depth();
-            buffer.commit(len);
-            return true;
-        }
-        if !define(stream, own) {
-            return false;
-        }
-    }
+    let is_appended = append_at_site(stream, own, born, key, stamp, died);
+    is_appended.unwrap_or_else(|| append_at_new_site(stream, own, born, key, stamp, died))
+}
+
+/// As [`append`]; `None` where the site is to be defined before.
+#[inline(always)]
+fn append_at_site(
+    stream: &Stream,
+    own: &mut Own,
+    born: Born,
+    key: u64,
+    stamp: Nanos,
+    died: Option<(u64, Nanos)>,
+) -> Option<bool> {
+    let Some((buffer, out)) = stream.room_for_event(own) else { return Some(false) };
+    let pushed = own.trail.addresses(own.said);
+    let birth = Birth { key, stamp, size: born.size, kept: own.said, pushed };
+    let len = match died {
+        Some((old_key, old_stamp)) => own.encoder.realloc(out, old_key, old_stamp, &birth),
+        None => own.encoder.alloc(out, &birth),
+    };
+    buffer.commit(len?);
+    own.said = own.trail.depth();
+    Some(true)
+}
+
+/// As [`append`], where the site is to be defined before.
+#[cold]
+#[inline(never)]
+fn append_at_new_site(
+    stream: &Stream,
+    own: &mut Own,
+    born: Born,
+    key: u64,
+    stamp: Nanos,
+    died: Option<(u64, Nanos)>,
+) -> bool {
+    define(stream, own) && append_at_site(stream, own, born, key, stamp, died) == Some(true)
 }
 
 /// Defines the site of the trail's stack in the stream. False: there is no empty buffer.

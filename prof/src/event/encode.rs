@@ -243,23 +243,23 @@ impl EventEncoder {
     /// What names the way from the last stack to the next, and how many frames it drops.
     #[inline(always)]
     fn way(&self, birth: &Birth) -> (u64, usize) {
-        let dropped = self.depth - birth.kept.min(self.depth);
-        let mut hash = SPREAD ^ dropped as u64;
+        let dropped = self.depth.saturating_sub(birth.kept);
+        let mut hash = (dropped as u64).wrapping_mul(SPREAD);
         for address in birth.pushed {
             hash = (hash.rotate_left(23) ^ address).wrapping_mul(SPREAD);
         }
-        ((hash ^ hash >> 32).wrapping_mul(SPREAD) | 1, dropped)
+        (hash | 1, dropped)
     }
 
     /// The place of the site that leads from the last stack to the next, where it is defined.
     #[inline(always)]
     fn site(&mut self, birth: &Birth) -> Option<usize> {
-        let (hash, dropped) = self.way(birth);
+        let (hash, _) = self.way(birth);
         let place = place_of_site(hash);
         if self.sites[place].hash != hash {
             return None;
         }
-        self.depth = self.depth - dropped + birth.pushed.len();
+        self.depth = birth.kept + birth.pushed.len();
         Some(place)
     }
 
@@ -361,9 +361,14 @@ impl<'a> Cursor<'a> {
 
     #[inline(always)]
     fn number(&mut self, mut value: u64) {
-        while value >= 0x80 {
+        // Most numbers have one byte or two.
+        if value >= 0x80 {
             self.byte(value as u8 | 0x80);
             value >>= 7;
+            while value >= 0x80 {
+                self.byte(value as u8 | 0x80);
+                value >>= 7;
+            }
         }
         self.byte(value as u8);
     }

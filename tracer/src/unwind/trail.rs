@@ -266,12 +266,13 @@ impl Trail {
     #[inline(always)]
     fn confirmed(&self, mut inner: *const Frame, local: &Local) -> *const Frame {
         let beyond = self.beyond();
+        let far = beyond.wrapping_add(AT_ONCE);
         // SAFETY: all are frames of the stack, but the last one that is compared with, which may be the one beyond. What has
         // been confirmed leads to them, so they lie above the stack pointer of the calling thread, on its own stack.
         unsafe {
             loop {
                 // Nearly all are as they were.
-                while inner.offset_from(beyond) >= AT_ONCE as isize {
+                while inner >= far {
                     let [a, b, c, d, e] = [4, 3, 2, 1, 0].map(|outward| &*inner.sub(outward));
                     let difference = e.difference(d) | d.difference(c) | c.difference(b) | b.difference(a);
                     if difference != 0 {
