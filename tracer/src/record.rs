@@ -68,16 +68,22 @@ struct Born {
 pub extern "C" fn alloc(block: *mut c_void, size: usize, caller: Caller) -> *mut c_void {
     if !block.is_null() {
         let born = Born { block: block as u64, size: size as u64, caller };
-        if phase::is_every() {
-            record(local(), |local| birth(local, born, None));
-        } else {
+        if !phase::is_every() {
             maybe_sample(born);
+        } else if !record_usual(local(), |local| usual_birth(local, born)) {
+            record_birth(born);
         }
     }
     block
 }
 
-/// As [`birth`], where that is not the first thing to be quick.
+/// Records the birth of one block where every allocation is recorded.
+#[inline(never)]
+fn record_birth(born: Born) {
+    record(local(), |local| birth(local, born, None));
+}
+
+/// As [`birth`], in any case.
 #[inline(never)]
 fn birth_elsewhere(local: &Local, born: Born, died: Option<(u64, Nanos)>) {
     birth(local, born, died);
@@ -126,22 +132,25 @@ pub extern "C" fn free(block: *mut c_void) -> u32 {
     if block.is_null() {
         return 0;
     }
-    if phase::is_every() {
-        record(local(), |local| death(local, block as u64, None));
-    } else if phase::now() == Phase::Tracing {
-        maybe_death(block as u64);
+    let key = block as u64;
+    if phase::is_every() && record_usual(local(), |local| usual_death(local, key)) {
+        return 0;
     }
-    0
+    maybe_death(key)
 }
 
-/// Records a death where the block is a sample's, or where every allocation is recorded, but for a pause.
+/// Records a death where the block is a sample's, or where every allocation is recorded. As [`free`], which it ends: 0.
 #[inline(never)]
-fn maybe_death(block: u64) {
+fn maybe_death(block: u64) -> u32 {
+    if phase::now() != Phase::Tracing {
+        return 0;
+    }
     if phase::interval() == EVERY {
         record(local(), |local| death(local, block, None));
     } else if let Some(sample) = take_sample(block) {
         record(local(), |local| death(local, sample, Some(clock::now())));
     }
+    0
 }
 
 /// Before `realloc`: 0, [`EARLY_BLOCK`], or a token for [`realloc`]: where every allocation is recorded the stamp, else
@@ -203,6 +212,19 @@ pub fn record(local: &Local, work: impl FnOnce(&Local)) {
     local.set_guard(Guard::Recording);
     work(local);
     local.set_guard(Guard::Open);
+}
+
+/// As [`record`], for `work` that does the usual and says `None` to the rest, which is then for [`record`]: so the usual does
+/// not carry what the rest needs. Whether it is done.
+#[inline(always)]
+fn record_usual(local: &Local, work: impl FnOnce(&Local) -> Option<()>) -> bool {
+    if local.guard() != Guard::Open {
+        return false;
+    }
+    local.set_guard(Guard::Recording);
+    let done = work(local);
+    local.set_guard(Guard::Open);
+    done.is_some()
 }
 
 /// An event of a thread that is recording is lost; its own work is not recorded.
@@ -320,6 +342,38 @@ fn stream_of(local: &Local) -> Option<(&'static Stream, &'static mut Own)> {
     };
     // SAFETY: called once in each guarded section (`record`), by the stream's thread.
     Some((stream, unsafe { stream.own_mut() }))
+}
+
+/// As [`stream_of`], where the thread has one already.
+#[inline(always)]
+fn present_stream(local: &Local) -> Option<(&'static Stream, &'static mut Own)> {
+    let stream = Stream::present(local)?;
+    // SAFETY: called once in each guarded section (`record`), by the stream's thread; `stream_of` only after it is done with.
+    Some((stream, unsafe { stream.own_mut() }))
+}
+
+/// As [`birth`] of one block, in the usual case; `None` in any other, where nothing has been recorded. The trail may be the
+/// caller's stack then all the same.
+#[inline(always)]
+fn usual_birth(local: &Local, born: Born) -> Option<()> {
+    let (stream, own) = present_stream(local)?;
+    let generation = modules::generation();
+    if !own.is_settled(generation, EVERY) || !own.repeats_stamp() {
+        return None;
+    }
+    let said = own.said.min(own.trail.capture(born.caller, local));
+    own.said = said;
+    if generation != modules::generation() {
+        return None;
+    }
+    let (buffer, out) = stream.rest_for_event()?;
+    let stamp = own.encoder.stamp();
+    let pushed = own.trail.addresses(said);
+    let birth = Birth { key: born.block, stamp, size: born.size, kept: said, pushed };
+    let len = own.encoder.alloc(out, &birth)?;
+    own.said = own.trail.depth();
+    buffer.commit(len);
+    Some(())
 }
 
 /// Records a block's birth, and in the same event another block's death. The block has not been returned to the program
@@ -459,14 +513,24 @@ fn death(local: &Local, key: u64, stamp: Option<Nanos>) {
     }
 }
 
+/// As [`death`] now, in the usual case; `None` in any other, where nothing has been recorded.
+#[inline(always)]
+fn usual_death(local: &Local, key: u64) -> Option<()> {
+    let (stream, own) = present_stream(local)?;
+    if !own.repeats_stamp() || own.stated == 0 {
+        return None;
+    }
+    let (buffer, out) = stream.rest_for_event()?;
+    buffer.commit(own.encoder.free(out, key, own.encoder.stamp()));
+    Some(())
+}
+
 /// Makes the trail the caller's stack, in a stream that says what is needed to understand it. False: there is no empty
 /// buffer.
 #[inline(always)]
 fn unwind(local: &Local, born: Born, stream: &Stream, own: &mut Own, interval: u64) -> bool {
     let generation = modules::generation();
-    if (own.settled != u64::from(generation) + 1 || own.interval != interval || rules::is_unloading())
-        && !settle(stream, own, interval, generation)
-    {
+    if !own.is_settled(generation, interval) && !settle(stream, own, interval, generation) {
         return false;
     }
     let kept = own.trail.capture(born.caller, local);

@@ -125,11 +125,12 @@ impl EventEncoder {
     #[inline(always)]
     pub fn free(&mut self, out: &mut [u8; LONGEST], key: u64, stamp: Nanos) -> usize {
         let mut w = Cursor::new(out);
+        let later = self.later(stamp);
         let ago = self.ago(key);
         let tag = w.tag(FREE | ago.min(31) << FREE_AGO);
         w.key(ago, 31, key.wrapping_sub(self.last_free));
         self.last_free = key;
-        self.put_stamp(&mut w, tag, stamp);
+        self.put_stamp(&mut w, tag, later);
         w.len()
     }
 
@@ -266,6 +267,7 @@ impl EventEncoder {
     /// The allocation itself, at the site in `place`.
     #[inline(always)]
     fn birth(&mut self, w: &mut Cursor, place: usize, birth: &Birth) {
+        let later = self.later(birth.stamp);
         let ago = self.ago(birth.key);
         let follows = place as u16 + 1;
         let site = &mut self.sites[place];
@@ -282,7 +284,7 @@ impl EventEncoder {
         }
         let next = site.next;
         self.last_alloc = birth.key;
-        self.put_stamp(w, tag, birth.stamp);
+        self.put_stamp(w, tag, later);
         if let Some(last) = self.sites.get_mut(usize::from(self.last).wrapping_sub(1)) {
             last.next = follows;
         }
@@ -290,12 +292,18 @@ impl EventEncoder {
         self.expected = next;
     }
 
+    /// How much later than the last one a stamp is; known at compile time where it is the last one.
     #[inline(always)]
-    fn put_stamp(&mut self, w: &mut Cursor, tag: Tag, stamp: Nanos) {
-        if stamp.0 > self.stamp {
+    fn later(&self, stamp: Nanos) -> u64 {
+        stamp.0.saturating_sub(self.stamp)
+    }
+
+    #[inline(always)]
+    fn put_stamp(&mut self, w: &mut Cursor, tag: Tag, later: u64) {
+        if later > 0 {
             w.change(tag, STAMPED);
-            w.number(stamp.0 - self.stamp);
-            self.stamp = stamp.0;
+            w.number(later);
+            self.stamp += later;
         }
     }
 
