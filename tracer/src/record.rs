@@ -133,21 +133,33 @@ pub extern "C" fn free(block: *mut c_void) -> u32 {
         return 0;
     }
     let key = block as u64;
-    if phase::is_every() && record_usual(local(), |local| usual_death(local, key)) {
+    if !phase::is_every() {
+        return maybe_death(key);
+    }
+    // A fresh stamp is a call, which is not for the usual case.
+    if !clock::stamps_each(clock::round()) && record_usual(local(), |local| usual_death(local, key)) {
         return 0;
     }
-    maybe_death(key)
+    record_death(key)
 }
 
-/// Records a death where the block is a sample's, or where every allocation is recorded. As [`free`], which it ends: 0.
+/// Records a death where every allocation is recorded. As [`free`], which it ends: 0.
+#[inline(never)]
+fn record_death(block: u64) -> u32 {
+    record(local(), |local| death(local, block, None));
+    0
+}
+
+/// Records a death where the block is a sample's, or where every allocation is recorded. Ends [`free`] as [`record_death`] does.
 #[inline(never)]
 fn maybe_death(block: u64) -> u32 {
     if phase::now() != Phase::Tracing {
         return 0;
     }
     if phase::interval() == EVERY {
-        record(local(), |local| death(local, block, None));
-    } else if let Some(sample) = take_sample(block) {
+        return record_death(block);
+    }
+    if let Some(sample) = take_sample(block) {
         record(local(), |local| death(local, sample, Some(clock::now())));
     }
     0
@@ -358,7 +370,7 @@ fn present_stream(local: &Local) -> Option<(&'static Stream, &'static mut Own)> 
 fn usual_birth(local: &Local, born: Born) -> Option<()> {
     let (stream, own) = present_stream(local)?;
     let generation = modules::generation();
-    if !own.is_settled(generation, EVERY) || !own.repeats_stamp() {
+    if !own.is_settled(generation, EVERY) {
         return None;
     }
     let said = own.said.min(own.trail.capture(born.caller, local));
@@ -367,7 +379,7 @@ fn usual_birth(local: &Local, born: Born) -> Option<()> {
         return None;
     }
     let (buffer, out) = stream.rest_for_event()?;
-    let stamp = own.encoder.stamp();
+    let stamp = own.stamp();
     let pushed = own.trail.addresses(said);
     let birth = Birth { key: born.block, stamp, size: born.size, kept: said, pushed };
     let len = own.encoder.alloc(out, &birth)?;
