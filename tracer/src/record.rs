@@ -374,16 +374,18 @@ fn usual_birth(local: &Local, born: Born) -> Option<()> {
         return None;
     }
     let said = own.said.min(own.trail.capture(born.caller, local));
-    own.said = said;
-    if generation != modules::generation() {
-        return None;
-    }
-    let (buffer, out) = stream.rest_for_event()?;
-    let stamp = own.stamp();
-    let pushed = own.trail.addresses(said);
-    let birth = Birth { key: born.block, stamp, size: born.size, kept: said, pushed };
-    let len = own.encoder.alloc(out, &birth)?;
-    own.said = own.trail.depth();
+    let encoded = if generation == modules::generation() {
+        stream.rest_for_event().and_then(|(buffer, out)| {
+            let stamp = own.stamp();
+            let pushed = own.trail.addresses(said);
+            let birth = Birth { key: born.block, stamp, size: born.size, kept: said, pushed };
+            Some((buffer, own.encoder.alloc(out, &birth)?))
+        })
+    } else {
+        None
+    };
+    own.said = if encoded.is_some() { own.trail.depth() } else { said };
+    let (buffer, len) = encoded?;
     buffer.commit(len);
     Some(())
 }

@@ -8,9 +8,9 @@ pub struct EventEncoder {
     stamp: u64,
     /// Frames of the last allocation's stack.
     depth: usize,
-    /// The last site's place plus 1; 0: none yet.
+    /// The last site's place; 0: none yet.
     last: u16,
-    /// The place plus 1 of the site that followed it the time before; 0: none yet.
+    /// The place of the site that followed it the time before; 0: none yet.
     expected: u16,
     /// Sites that have a number.
     numbered: u16,
@@ -20,7 +20,8 @@ pub struct EventEncoder {
     keys: Keys,
     /// By [`place_of_key`]: where in the ring a key was put last.
     positions: [u8; POSITIONS],
-    sites: [Site; SITES],
+    /// From 1 on; the first one is nobody's.
+    sites: [Site; 1 + SITES],
     addresses: [u64; ADDRESSES],
 }
 
@@ -35,7 +36,7 @@ struct Site {
     size: u64,
     /// As the stream says it, plus 1.
     number: u16,
-    /// The place plus 1 of the site that came next the last time.
+    /// The place of the site that came next the last time; 0: none yet.
     next: u16,
 }
 
@@ -77,7 +78,7 @@ fn place_of_key(key: u64) -> usize {
 
 #[inline]
 fn place_of_site(hash: u64) -> usize {
-    (hash >> 53) as usize % SITES
+    1 + (hash >> 53) as usize % SITES
 }
 
 #[inline]
@@ -100,7 +101,7 @@ impl EventEncoder {
             last_address: 0,
             keys: Keys::EMPTY,
             positions: [0; POSITIONS],
-            sites: [NO_SITE; SITES],
+            sites: [NO_SITE; 1 + SITES],
             addresses: [0; ADDRESSES],
         }
     }
@@ -125,6 +126,7 @@ impl EventEncoder {
     #[inline(always)]
     pub fn free(&mut self, out: &mut [u8; LONGEST], key: u64, stamp: Nanos) -> usize {
         let mut w = Cursor::new(out);
+        // Before anything is written: that it is the last one again, where the caller says so, is then known.
         let later = self.later(stamp);
         let ago = self.ago(key);
         let tag = w.tag(FREE | ago.min(31) << FREE_AGO);
@@ -217,7 +219,7 @@ impl EventEncoder {
             site.number = self.numbered;
         }
         *site = Site { hash, size: 0, number: site.number, next: 0 };
-        self.expected = place as u16 + 1;
+        self.expected = place as u16;
         let mut w = Cursor::new(out.first_chunk_mut()?);
         w.byte(SITE);
         w.number(u64::from(site.number - 1));
@@ -267,9 +269,8 @@ impl EventEncoder {
     /// The allocation itself, at the site in `place`.
     #[inline(always)]
     fn birth(&mut self, w: &mut Cursor, place: usize, birth: &Birth) {
-        let later = self.later(birth.stamp);
         let ago = self.ago(birth.key);
-        let follows = place as u16 + 1;
+        let follows = place as u16;
         let site = &mut self.sites[place];
         let tag = w.tag(ALLOC_NEXT | SAME_SIZE | ago.min(15) << ALLOC_AGO);
         if self.expected != follows {
@@ -284,23 +285,23 @@ impl EventEncoder {
         }
         let next = site.next;
         self.last_alloc = birth.key;
-        self.put_stamp(w, tag, later);
-        if let Some(last) = self.sites.get_mut(usize::from(self.last).wrapping_sub(1)) {
+        self.put_stamp(w, tag, self.later(birth.stamp));
+        if let Some(last) = self.sites.get_mut(usize::from(self.last)) {
             last.next = follows;
         }
         self.last = follows;
         self.expected = next;
     }
 
-    /// How much later than the last one a stamp is; known at compile time where it is the last one.
+    /// How much later than the last one a stamp is, where it is.
     #[inline(always)]
-    fn later(&self, stamp: Nanos) -> u64 {
-        stamp.0.saturating_sub(self.stamp)
+    fn later(&self, stamp: Nanos) -> Option<u64> {
+        (stamp.0 > self.stamp).then(|| stamp.0.wrapping_sub(self.stamp))
     }
 
     #[inline(always)]
-    fn put_stamp(&mut self, w: &mut Cursor, tag: Tag, later: u64) {
-        if later > 0 {
+    fn put_stamp(&mut self, w: &mut Cursor, tag: Tag, later: Option<u64>) {
+        if let Some(later) = later {
             w.change(tag, STAMPED);
             w.number(later);
             self.stamp += later;
