@@ -6,7 +6,7 @@
 //! | level | modules | may not |
 //! |---|---|---|
 //! | hook, nothing recorded | `arch::hooks` | lock, write shared memory, call anything but the real function |
-//! | hook, recording | `record`, `unwind`, `stream`, `buffer`, `live`, `filter`, `sampler` | allocate, lock, call the loader, use `thread_local!`, panic |
+//! | hook, recording | `record`, `append`, `unwind`, `stream`, `buffer`, `live`, `filter`, `sampler` | allocate, lock, call the loader, use `thread_local!`, panic |
 //! | writer thread | `writer` | call the host's allocator or the loader, take a lock that a hook could wait for |
 //! | watcher thread | `watch`, `coverage` | be waited for by any of the others; call the host's allocator |
 //! | vitals thread | `vitals` | be waited for, but at the end, a little; allocate from the host's allocator |
@@ -64,6 +64,7 @@ mod modules;
 mod holders;
 mod buffer;
 mod stream;
+mod append;
 mod record;
 mod thread_stacks;
 mod loader;

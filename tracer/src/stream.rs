@@ -91,6 +91,12 @@ impl Own {
         clock::now()
     }
 
+    /// The event that the last stamp was for is not in the stream: so the stream's last one is an older one, which may be out of
+    /// date.
+    pub fn forget_stamp(&mut self) {
+        self.stamp_left = 0;
+    }
+
     /// Whether the next event may have the stamp of the last one; to be asked once for each.
     #[inline(always)]
     pub fn repeats_stamp(&mut self) -> bool {
@@ -423,4 +429,18 @@ unsafe extern "C" fn ended(_stream: *mut c_void) {
         stream.occupancy.store(FREE, Release);
     }
     local.set_guard(guard);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_that_no_event_has_is_not_given_again() {
+        // SAFETY: zero bytes are valid: numbers.
+        let mut own: Box<Own> = unsafe { Box::new_zeroed().assume_init() };
+        let first = own.stamp();
+        own.forget_stamp();
+        assert!(own.stamp() >= first, "the encoder's, which is older");
+    }
 }

@@ -267,8 +267,8 @@ impl Trail {
     fn confirmed(&self, mut inner: *const Frame, local: &Local) -> *const Frame {
         let beyond = self.beyond();
         let far = beyond.wrapping_add(AT_ONCE);
-        // SAFETY: all are frames of the stack, but the last one that is compared with, which may be the one beyond. What has
-        // been confirmed leads to them, so they lie above the stack pointer of the calling thread, on its own stack.
+        // SAFETY: all that are compared are frames of the stack, and those they are compared with too, or the one beyond. They
+        // are further out than `inner`, a frame of the calling thread's, or that one: so they lie above its stack pointer.
         unsafe {
             loop {
                 // Nearly all are as they were.
