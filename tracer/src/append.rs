@@ -1,5 +1,5 @@
-//! Appends births and deaths to the thread's stream, with what is needed to understand them: thread, interval, generation of
-//! the module map, sites.
+//! Appends births and deaths to the thread's stream, with what is needed to understand them: thread, interval, generation
+//! of the module map, sites.
 //!
 //! ```text
 //! usual_birth, usual_death ──┬──────────────────────────────────▶ buffer
@@ -46,7 +46,7 @@ pub fn stream_of(local: &Local) -> Option<(&'static Stream, &'static mut Own)> {
 #[inline(always)]
 fn present_stream(local: &Local) -> Option<(&'static Stream, &'static mut Own)> {
     let stream = Stream::present(local)?;
-    // SAFETY: called once in each guarded section (`record::record`), by the stream's thread; `stream_of` only after it is done with.
+    // SAFETY: called once in each guarded section (`record::record_usual`), by the stream's thread.
     Some((stream, unsafe { stream.own_mut() }))
 }
 

@@ -68,12 +68,6 @@ impl Local {
         }
     }
 
-    /// Whether a frame with this stack pointer is on the thread's own stack; the word below it is, which a call has written.
-    #[inline(always)]
-    pub fn is_on_own_stack(&self, sp: u64) -> bool {
-        (self.stack_low.get()..self.stack_high.get()).contains(&sp.wrapping_sub(8))
-    }
-
     /// Sets the guard, and keeps the compiler from moving the guarded work across.
     #[inline]
     pub fn set_guard(&self, guard: Guard) {

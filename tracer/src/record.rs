@@ -73,7 +73,7 @@ fn record_birth(born: Born) {
     record(local(), |local| birth(local, born, None));
 }
 
-/// As [`birth`], in any case.
+/// As [`birth`], kept out of what is quick.
 #[inline(never)]
 fn birth_elsewhere(local: &Local, born: Born, died: Option<(u64, Nanos)>) {
     birth(local, born, died);
@@ -140,7 +140,7 @@ fn record_death(block: u64) -> u32 {
     0
 }
 
-/// Records a death where the block is a sample's, or where every allocation is recorded. Ends [`free`] as [`record_death`] does.
+/// Records a death where the block is a sample's, or where every allocation is recorded. As [`record_death`]: 0.
 #[inline(never)]
 fn maybe_death(block: u64) -> u32 {
     if phase::now() != Phase::Tracing {

@@ -91,8 +91,8 @@ impl Own {
         clock::now()
     }
 
-    /// The event that the last stamp was for is not in the stream: so the stream's last one is an older one, which may be out of
-    /// date.
+    /// The event that the last stamp was for is not in the stream: so the stream's last one is an older one, which may be out
+    /// of date.
     pub fn forget_stamp(&mut self) {
         self.stamp_left = 0;
     }

@@ -14,7 +14,7 @@
 
 use super::rules;
 use super::walk::LOWEST_CODE;
-use super::window::Window;
+use super::window::{Window, is_on_own_stack};
 use crate::arch::frame::{Caller, Registers, address};
 use crate::arch::step::{Rule, step};
 use crate::local::Local;
@@ -242,7 +242,7 @@ impl Trail {
     fn capture_all(&mut self, mut at: Registers, local: &Local) -> usize {
         self.clear();
         let mut new = 0;
-        if !local.is_on_own_stack(at.sp) {
+        if !is_on_own_stack(local, at.sp) {
             self.walk_on(at, Window::at(local, at.sp), &mut new);
             return self.take(0, new);
         }

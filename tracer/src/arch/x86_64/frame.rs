@@ -2,7 +2,7 @@
 
 use crate::local::Local;
 use crate::unwind::cfi::Place;
-use crate::unwind::window::Window;
+use crate::unwind::window::{Window, is_on_own_stack};
 
 /// DWARF's number of rbp.
 pub const FRAME_POINTER: u64 = 6;
@@ -46,7 +46,7 @@ impl Caller {
     /// Its registers, where it is on the calling thread's own stack.
     #[inline(always)]
     pub fn own_registers(&self, local: &Local) -> Option<Registers> {
-        if !local.is_on_own_stack(self.sp) {
+        if !is_on_own_stack(local, self.sp) {
             return None;
         }
         // SAFETY: the hook's return address, on the calling thread's own stack.
