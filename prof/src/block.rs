@@ -69,25 +69,27 @@ pub struct Frame {
 /// # Panics
 /// Where the payload exceeds [`MAX_PAYLOAD`]; writers split their work well below it.
 pub fn write(out: &mut Vec<u8>, kind: BlockKind, time: Nanos, payload: &[u8]) {
-    put(out, kind, PLAIN, time, payload);
+    put(out, kind, PLAIN, time, [payload, &[]]);
 }
 
 /// The codes of [`Frame::packing`].
 const PLAIN: u8 = 0;
 const LZ4: u8 = 1;
 
-fn put(out: &mut Vec<u8>, kind: BlockKind, packing: u8, time: Nanos, bytes: &[u8]) {
-    assert!(bytes.len() <= MAX_PAYLOAD, "payload of {} bytes", bytes.len());
+fn put(out: &mut Vec<u8>, kind: BlockKind, packing: u8, time: Nanos, parts: [&[u8]; 2]) {
+    let len = parts.map(<[u8]>::len).iter().sum::<usize>();
+    assert!(len <= MAX_PAYLOAD, "payload of {len} bytes");
     let mut frame = [0; FRAME_LEN];
     frame[..4].copy_from_slice(&SYNC);
     frame[4] = kind.code();
     frame[5] = packing;
-    frame[8..12].copy_from_slice(&(bytes.len() as u32).to_le_bytes());
+    frame[8..12].copy_from_slice(&(len as u32).to_le_bytes());
     frame[16..].copy_from_slice(&time.0.to_le_bytes());
-    let crc = checksum(&frame, bytes);
+    let crc = checksum_of(&frame, parts);
     frame[12..16].copy_from_slice(&crc.to_le_bytes());
+    out.reserve(FRAME_LEN + len);
     out.extend_from_slice(&frame);
-    out.extend_from_slice(bytes);
+    parts.iter().for_each(|part| out.extend_from_slice(part));
 }
 
 /// Writes blocks packed, where that is worth its time: after payloads that do not become a quarter smaller, some are not
@@ -95,6 +97,8 @@ fn put(out: &mut Vec<u8>, kind: BlockKind, packing: u8, time: Nanos, bytes: &[u8
 #[derive(Clone, Debug, Default)]
 pub struct Packer {
     packed: Vec<u8>,
+    /// A payload that came in two parts.
+    joined: Vec<u8>,
     /// Payloads in a row that did not become smaller by that.
     failures: u32,
     /// How many are not tried.
@@ -107,24 +111,41 @@ impl Packer {
     /// # Panics
     /// As [`write`].
     pub fn write(&mut self, out: &mut Vec<u8>, kind: BlockKind, time: Nanos, payload: &[u8]) {
+        self.write_parts(out, kind, time, [&[], payload]);
+    }
+
+    /// As [`write`](Self::write), for a payload in two parts, which are joined only where it is tried.
+    ///
+    /// # Panics
+    /// As [`write`].
+    pub fn write_parts(&mut self, out: &mut Vec<u8>, kind: BlockKind, time: Nanos, parts: [&[u8]; 2]) {
         const SHORTEST: usize = 256;
         const MOST_SKIPPED: u32 = 32;
-        if payload.len() < SHORTEST || self.skipped > 0 {
-            self.skipped = self.skipped.saturating_sub(u32::from(payload.len() >= SHORTEST));
-            return write(out, kind, time, payload);
+        let [head, rest] = parts;
+        let len = head.len() + rest.len();
+        if len < SHORTEST || self.skipped > 0 {
+            self.skipped = self.skipped.saturating_sub(u32::from(len >= SHORTEST));
+            return put(out, kind, PLAIN, time, parts);
         }
+        let payload = if head.is_empty() {
+            rest
+        } else {
+            self.joined.clear();
+            parts.iter().for_each(|part| self.joined.extend_from_slice(part));
+            &self.joined
+        };
         self.packed.resize(4 + lz4_flex::block::get_maximum_output_size(payload.len()), 0);
         self.packed[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
         let len = lz4_flex::block::compress_into(payload, &mut self.packed[4..]);
         match len.map(|len| 4 + len) {
             Ok(len) if len <= payload.len() / 4 * 3 => {
                 self.failures = 0;
-                put(out, kind, LZ4, time, &self.packed[..len]);
+                put(out, kind, LZ4, time, [&self.packed[..len], &[]]);
             }
             _ => {
                 self.failures = (self.failures + 1).min(MOST_SKIPPED.ilog2());
                 self.skipped = (1 << self.failures) - 1;
-                write(out, kind, time, payload);
+                put(out, kind, PLAIN, time, parts);
             }
         }
     }
@@ -169,10 +190,14 @@ pub fn parse(frame: &[u8; FRAME_LEN]) -> Option<Frame> {
 
 /// The checksum of a block, over everything but the checksum itself.
 pub fn checksum(frame: &[u8; FRAME_LEN], payload: &[u8]) -> u32 {
+    checksum_of(frame, [payload, &[]])
+}
+
+fn checksum_of(frame: &[u8; FRAME_LEN], parts: [&[u8]; 2]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&frame[..12]);
     hasher.update(&frame[16..]);
-    hasher.update(payload);
+    parts.iter().for_each(|part| hasher.update(part));
     hasher.finalize()
 }
 
@@ -183,11 +208,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_packed_is_unpacked(parts in prop::collection::vec((any::<u8>(), 0..2000usize), 0..10)) {
+        fn what_is_packed_is_unpacked(
+            parts in prop::collection::vec((any::<u8>(), 0..2000usize), 0..10),
+            split in 0..300usize,
+        ) {
             let payload: Vec<u8> =
                 parts.iter().flat_map(|(seed, len)| (0..*len).map(move |i| (i % 7) as u8 ^ seed)).collect();
             let mut out = Vec::new();
             Packer::default().write(&mut out, BlockKind::Events, Nanos(5), &payload);
+            let mut in_parts = Vec::new();
+            let (head, rest) = payload.split_at(payload.len().min(split));
+            Packer::default().write_parts(&mut in_parts, BlockKind::Events, Nanos(5), [head, rest]);
+            prop_assert_eq!(&in_parts, &out);
             let frame = parse(out.first_chunk().unwrap()).unwrap();
             prop_assert_eq!(frame.len, out.len() - FRAME_LEN);
             prop_assert_eq!(frame.is_plain(), payload.len() < 256);

@@ -1,7 +1,7 @@
 //! What the allocator in use offers beside the functions of the C standard. Looked up once, by the constructor, where the
 //! loader may be called.
 
-use crate::entry;
+use crate::lookup;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::*};
 
@@ -34,7 +34,7 @@ static FUNCTION: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
 /// Looks which one is in use: the function has to be of the library whose `malloc` is called. Calls the loader.
 pub fn find() {
     for (index, (_, name)) in KNOWN.iter().enumerate() {
-        if let Some(function) = entry::allocators(name) {
+        if let Some(function) = lookup::allocators(name) {
             FUNCTION.store(function, Release);
             IN_USE.store(index + 1, Release);
             return;
@@ -58,7 +58,7 @@ pub fn trim() -> Result<&'static str, String> {
     type Release = unsafe extern "C" fn();
     type Collect = unsafe extern "C" fn(bool);
     let Some((allocator, function)) = in_use() else {
-        let name = entry::allocator().unwrap_or_else(|| "unknown".to_owned());
+        let name = lookup::allocator().unwrap_or_else(|| "unknown".to_owned());
         return Err(format!("the allocator has no function for it that is known here: {name}"));
     };
     match allocator {

@@ -5,7 +5,7 @@
 //! loaded for the addresses of real functions, which nobody but this library should have. A slot that is filled in with its
 //! first call only is looked at again after 1, 2, 4, 8, … further looks.
 
-use crate::{entry, own_thread};
+use crate::{lookup, own_thread};
 use libc::{Elf64_Phdr, dl_phdr_info as Info};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_int, c_void};
@@ -64,9 +64,9 @@ pub fn take() -> Vec<String> {
 impl Coverage {
     /// Looks at what is loaded now, and says so where a library calls past the hooks. Takes the loader's lock.
     pub fn look(&mut self) {
-        let real = self.real.get_or_insert_with(|| match entry::preempted_by() {
+        let real = self.real.get_or_insert_with(|| match lookup::preempted_by() {
             Some(_) => Vec::new(),
-            None => entry::real_addresses(),
+            None => lookup::real_addresses(),
         });
         if real.is_empty() {
             return;

@@ -44,7 +44,7 @@ fn without(list: &[u8], library: &[u8]) -> Vec<u8> {
 
 /// This library's path, as it was loaded.
 fn own_path() -> Option<CString> {
-    let mut info = crate::entry::empty_info();
+    let mut info = crate::lookup::empty_info();
     // SAFETY: a valid place; the object that has this function is loaded, and so is its name, a C string.
     unsafe {
         let found = libc::dladdr(own_path as *const c_void, &mut info) != 0 && !info.dli_fname.is_null();

@@ -6,12 +6,12 @@
 //! | level | modules | may not |
 //! |---|---|---|
 //! | hook, nothing recorded | `arch::hooks` | lock, write shared memory, call anything but the real function |
-//! | hook, recording | `record`, `unwind`, `stream`, `buffer`, `live`, `filter`, `sampler` | allocate, lock, call the loader, use `thread_local!`, panic |
+//! | hook, recording | `record`, `append`, `unwind`, `stream`, `buffer`, `live`, `filter`, `sampler` | allocate, lock, call the loader, use `thread_local!`, panic |
 //! | writer thread | `writer` | call the host's allocator or the loader, take a lock that a hook could wait for |
 //! | watcher thread | `watch`, `coverage` | be waited for by any of the others; call the host's allocator |
 //! | vitals thread | `vitals` | be waited for, but at the end, a little; allocate from the host's allocator |
 //! | control thread | `control`, `allocator` | be waited for by any of the others; run what a client says but for its commands |
-//! | start and end | `start`, `entry`, `settings` | abort or block the host |
+//! | start and end | `start`, `entry`, `lookup`, `settings` | abort or block the host |
 //! | around a fork, an exit, an `exec` | `fork`, `exits`, `safepoint` | wait without a limit; touch anything in the child of a `vfork` |
 //!
 //! Two rare calls do go to the loader: the first one of an entry point where that comes before the constructor, and an
@@ -52,6 +52,7 @@ mod environment;
 mod settings;
 mod arch;
 mod local;
+mod lookup;
 mod entry;
 mod early;
 mod filter;
@@ -63,6 +64,7 @@ mod modules;
 mod holders;
 mod buffer;
 mod stream;
+mod append;
 mod record;
 mod thread_stacks;
 mod loader;

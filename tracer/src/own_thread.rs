@@ -8,6 +8,9 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 
+/// How often, and how far apart, it is looked whether one has ended.
+const LOOKS: (u32, Nanos) = (100, Nanos(1_000_000));
+
 /// The kernel's numbers of those that have begun.
 static THREADS: [AtomicU32; 4] = [const { AtomicU32::new(0) }; 4];
 
@@ -48,6 +51,69 @@ pub fn running() -> u32 {
 pub fn cpu() -> Nanos {
     let threads = THREADS.iter().map(|place| place.load(Acquire)).filter(|&tid| tid != 0);
     Nanos(threads.map(|tid| clock::cpu(clock::of_thread(tid)).0).sum())
+}
+
+/// One of them that the writer's end waits for.
+pub struct OwnThread {
+    /// Whether it is there.
+    count: AtomicU32,
+}
+
+impl OwnThread {
+    /// Before it is started.
+    pub const fn new() -> OwnThread {
+        OwnThread { count: AtomicU32::new(0) }
+    }
+
+    /// Starts it; `function` says when it [ends](Self::ends). Otherwise as [`spawn`].
+    ///
+    /// # Errors
+    /// Where the thread cannot be created.
+    ///
+    /// # Safety
+    /// As for [`spawn`].
+    pub unsafe fn start(
+        &self,
+        function: extern "C" fn(*mut c_void) -> *mut c_void,
+        argument: *mut c_void,
+        stack: usize,
+    ) -> io::Result<()> {
+        self.count.store(1, Release);
+        // SAFETY: by contract.
+        let started = unsafe { spawn(function, argument, stack) };
+        if started.is_err() {
+            self.count.store(0, Release);
+        }
+        started
+    }
+
+    /// On the thread: it has done its work.
+    pub fn ends(&self) {
+        self.count.store(0, Release);
+    }
+
+    /// In a forked child: the thread is the parent's.
+    pub fn forked(&self) {
+        self.count.store(0, SeqCst);
+    }
+
+    /// How many there are: one, or none.
+    pub fn count(&self) -> u32 {
+        self.count.load(Acquire)
+    }
+
+    /// Waits a little for the end of a thread that has been told to end; it may be held up by a lock of the program's.
+    pub fn wait_for_end(&self) {
+        let (looks, apart) = LOOKS;
+        for _ in 0..looks {
+            let is_over = self.count() == 0;
+            clock::sleep(apart);
+            if is_over {
+                // Meanwhile it has left the C library.
+                return;
+            }
+        }
+    }
 }
 
 /// Creates a thread that nobody joins, past our own hook. It inherits that all signals are held back, which the caller

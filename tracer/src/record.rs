@@ -11,19 +11,17 @@
 //!   drawn on, and every sample that is taken afterwards has the probability that it says; deaths are recorded;
 //! - every path leaves `errno` as the real function left it.
 
+use crate::append::{Born, append, birth, death, stream_of, unwind, usual_birth, usual_death};
 use crate::arch::frame::Caller;
 use crate::buffer::{BufferRef, Exchange};
 use crate::errno::Errno;
 use crate::holders::{self, HolderIndex};
 use crate::local::{Guard, Local, local};
 use crate::phase::{self, Phase};
-use crate::stream::{self, Own, Stream};
-use crate::unwind::rules;
-use crate::{clock, early, filter, fork, live, modules, sampler, start};
-use prof::event::{ADDRESS, Birth, EventEncoder, LONGEST};
+use crate::{clock, early, filter, fork, live, sampler, start, stream};
+use prof::Nanos;
 use prof::record::Lost;
 use prof::weight::EVERY;
-use prof::{Generation, Nanos};
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -56,28 +54,26 @@ pub fn may_wait() -> bool {
     LOSSLESS.load(Relaxed) && phase::now() == Phase::Tracing && fork::is_own_process()
 }
 
-/// A block that has just come to life, and the frame that asked for it.
-#[derive(Clone, Copy)]
-struct Born {
-    block: u64,
-    size: u64,
-    caller: Caller,
-}
-
 /// After an allocation of `size` bytes.
 pub extern "C" fn alloc(block: *mut c_void, size: usize, caller: Caller) -> *mut c_void {
     if !block.is_null() {
         let born = Born { block: block as u64, size: size as u64, caller };
-        if phase::is_every() {
-            record(local(), |local| birth(local, born, None));
-        } else {
+        if !phase::is_every() {
             maybe_sample(born);
+        } else if !record_usual(local(), |local| usual_birth(local, born)) {
+            record_birth(born);
         }
     }
     block
 }
 
-/// As [`birth`], where that is not the first thing to be quick.
+/// Records the birth of one block where every allocation is recorded.
+#[inline(never)]
+fn record_birth(born: Born) {
+    record(local(), |local| birth(local, born, None));
+}
+
+/// As [`birth`], kept out of what is quick.
 #[inline(never)]
 fn birth_elsewhere(local: &Local, born: Born, died: Option<(u64, Nanos)>) {
     birth(local, born, died);
@@ -126,22 +122,37 @@ pub extern "C" fn free(block: *mut c_void) -> u32 {
     if block.is_null() {
         return 0;
     }
-    if phase::is_every() {
-        record(local(), |local| death(local, block as u64, None));
-    } else if phase::now() == Phase::Tracing {
-        maybe_death(block as u64);
+    let key = block as u64;
+    if !phase::is_every() {
+        return maybe_death(key);
     }
+    // A fresh stamp is a call, which is not for the usual case.
+    if !clock::stamps_each(clock::round()) && record_usual(local(), |local| usual_death(local, key)) {
+        return 0;
+    }
+    record_death(key)
+}
+
+/// Records a death where every allocation is recorded. As [`free`], which it ends: 0.
+#[inline(never)]
+fn record_death(block: u64) -> u32 {
+    record(local(), |local| death(local, block, None));
     0
 }
 
-/// Records a death where the block is a sample's, or where every allocation is recorded, but for a pause.
+/// Records a death where the block is a sample's, or where every allocation is recorded. As [`record_death`]: 0.
 #[inline(never)]
-fn maybe_death(block: u64) {
+fn maybe_death(block: u64) -> u32 {
+    if phase::now() != Phase::Tracing {
+        return 0;
+    }
     if phase::interval() == EVERY {
-        record(local(), |local| death(local, block, None));
-    } else if let Some(sample) = take_sample(block) {
+        return record_death(block);
+    }
+    if let Some(sample) = take_sample(block) {
         record(local(), |local| death(local, sample, Some(clock::now())));
     }
+    0
 }
 
 /// Before `realloc`: 0, [`EARLY_BLOCK`], or a token for [`realloc`]: where every allocation is recorded the stamp, else
@@ -197,14 +208,33 @@ pub extern "C" fn realloc(
 /// Runs `work` guarded, unless the thread may not record now.
 #[inline(always)]
 pub fn record(local: &Local, work: impl FnOnce(&Local)) {
-    match local.guard() {
-        Guard::Own => {}
-        Guard::Recording => stream::lose(local, Lost::Reentrant),
-        Guard::Open => {
-            local.set_guard(Guard::Recording);
-            work(local);
-            local.set_guard(Guard::Open);
-        }
+    if local.guard() != Guard::Open {
+        return not_now(local);
+    }
+    local.set_guard(Guard::Recording);
+    work(local);
+    local.set_guard(Guard::Open);
+}
+
+/// As [`record`], for `work` that does the usual and says `None` to the rest, which is then for [`record`]: so the usual does
+/// not carry what the rest needs. Whether it is done.
+#[inline(always)]
+fn record_usual(local: &Local, work: impl FnOnce(&Local) -> Option<()>) -> bool {
+    if local.guard() != Guard::Open {
+        return false;
+    }
+    local.set_guard(Guard::Recording);
+    let done = work(local);
+    local.set_guard(Guard::Open);
+    done.is_some()
+}
+
+/// An event of a thread that is recording is lost; its own work is not recorded.
+#[cold]
+#[inline(never)]
+fn not_now(local: &Local) {
+    if local.guard() == Guard::Recording {
+        stream::lose(local, Lost::Reentrant);
     }
 }
 
@@ -305,31 +335,6 @@ fn take_sample(block: u64) -> Option<u64> {
     Some(sample)
 }
 
-/// The calling thread's stream, and the part of it that is the thread's alone.
-#[inline(always)]
-fn stream_of(local: &Local) -> Option<(&'static Stream, &'static mut Own)> {
-    let Some(stream) = Stream::of(local) else {
-        stream::lose(local, Lost::BackPressure);
-        return None;
-    };
-    // SAFETY: called once in each guarded section (`record`), by the stream's thread.
-    Some((stream, unsafe { stream.own_mut() }))
-}
-
-/// Records a block's birth, and in the same event another block's death. The block has not been returned to the program
-/// yet, so nobody can free it meanwhile.
-#[inline(always)]
-fn birth(local: &Local, born: Born, died: Option<(u64, Nanos)>) {
-    let Some((stream, own)) = stream_of(local) else { return };
-    if !unwind(local, born, stream, own, EVERY) {
-        return stream.lose(Lost::BackPressure);
-    }
-    let stamp = if died.is_some() { clock::now() } else { own.stamp() };
-    if !append(stream, own, born, born.block, stamp, died) {
-        stream.lose(Lost::BackPressure);
-    }
-}
-
 /// Records a block's birth as a sample's.
 #[inline(never)]
 fn sample(local: &Local, born: Born, interval: u64) {
@@ -344,129 +349,6 @@ fn sample(local: &Local, born: Born, interval: u64) {
         take_sample(born.block);
     }
     stream.spend(Nanos(clock::now().0.saturating_sub(stamp.0)));
-}
-
-/// Appends a birth at the trail's stack. False: there is no empty buffer.
-#[inline(always)]
-fn append(
-    stream: &Stream,
-    own: &mut Own,
-    born: Born,
-    key: u64,
-    stamp: Nanos,
-    died: Option<(u64, Nanos)>,
-) -> bool {
-    loop {
-        let Some((buffer, out)) = stream.room_for_event(own) else { return false };
-        let pushed = own.trail.addresses(own.said);
-        let birth = Birth { key, stamp, size: born.size, kept: own.said, pushed };
-        let len = match died {
-            Some((old_key, old_stamp)) => own.encoder.realloc(out, old_key, old_stamp, &birth),
-            None => own.encoder.alloc(out, &birth),
-        };
-        if let Some(len) = len {
-            own.said = own.trail.depth();
-            buffer.commit(len);
-            return true;
-        }
-        if !define(stream, own) {
-            return false;
-        }
-    }
-}
-
-/// Defines the site of the trail's stack in the stream. False: there is no empty buffer.
-#[cold]
-#[inline(never)]
-fn define(stream: &Stream, own: &mut Own) -> bool {
-    // What a definition says is its way from stack to stack: the rest of the birth does not matter.
-    let bytes = LONGEST + ADDRESS * own.trail.addresses(own.said).len();
-    let Some((buffer, out)) = stream.room(own, bytes) else { return false };
-    let pushed = own.trail.addresses(own.said);
-    let birth = Birth { key: 0, stamp: Nanos(0), size: 0, kept: own.said, pushed };
-    let len = own.encoder.define(out, &birth);
-    buffer.commit(len.unwrap_or(0));
-    len.is_some()
-}
-
-/// States thread, interval and generation in the stream, as far as they have changed; the trail is to be walked anew.
-/// False: there is no empty buffer.
-#[cold]
-#[inline(never)]
-fn settle(stream: &Stream, own: &mut Own, interval: u64, generation: u32) -> bool {
-    own.trail.clear();
-    if own.stated == 0 && !stream.introduce(own) {
-        return false;
-    }
-    if own.interval != interval {
-        if !stream.append(own, |_, out| EventEncoder::interval(out, interval)) {
-            return false;
-        }
-        own.interval = interval;
-    }
-    let stated = u64::from(generation) + 1;
-    if own.stated != stated {
-        if !stream.append(own, |encoder, out| encoder.generation(out, Generation(generation))) {
-            return false;
-        }
-        own.stated = stated;
-        own.said = 0;
-    }
-    // An address means the same as now if nothing is unloaded meanwhile, and nothing is being unloaded: of that the
-    // generation tells only when it is done.
-    own.settled = if rules::is_unloading() { 0 } else { stated };
-    true
-}
-
-/// Records a death; where no stamp is given it happens now.
-#[inline(always)]
-fn death(local: &Local, key: u64, stamp: Option<Nanos>) {
-    let Some((stream, own)) = stream_of(local) else { return };
-    if own.stated == 0 && !settle(stream, own, phase::interval(), modules::generation()) {
-        return stream.lose(Lost::BackPressure);
-    }
-    let stamp = stamp.unwrap_or_else(|| own.stamp());
-    match stream.room_for_event(own) {
-        Some((buffer, out)) => buffer.commit(own.encoder.free(out, key, stamp)),
-        None => stream.lose(Lost::BackPressure),
-    }
-}
-
-/// Makes the trail the caller's stack, in a stream that says what is needed to understand it. False: there is no empty
-/// buffer.
-#[inline(always)]
-fn unwind(local: &Local, born: Born, stream: &Stream, own: &mut Own, interval: u64) -> bool {
-    let generation = modules::generation();
-    if (own.settled != u64::from(generation) + 1 || own.interval != interval || rules::is_unloading())
-        && !settle(stream, own, interval, generation)
-    {
-        return false;
-    }
-    let kept = match born.caller.registers(local) {
-        Some(at) => own.trail.capture(at, local),
-        None => own.trail.capture_nothing(),
-    };
-    own.said = own.said.min(kept);
-    // Unwinding may find that the module map has changed.
-    generation == modules::generation() || unwind_again(local, born, stream, own)
-}
-
-#[cold]
-#[inline(never)]
-fn unwind_again(local: &Local, born: Born, stream: &Stream, own: &mut Own) -> bool {
-    loop {
-        let generation = modules::generation();
-        if !settle(stream, own, own.interval, generation) {
-            return false;
-        }
-        own.said = match born.caller.registers(local) {
-            Some(at) => own.said.min(own.trail.capture(at, local)),
-            None => own.trail.capture_nothing(),
-        };
-        if generation == modules::generation() {
-            return true;
-        }
-    }
 }
 
 /// An empty buffer; where there is none the caller waits for one if it was asked to, but not for a stopped writer.

@@ -6,7 +6,7 @@ use crate::unwind::{objects, stack};
 use crate::writer::{self, Output};
 use crate::{
     allocator, arch, budget, buffer, clock, entry, environment, exits, filter, fork, holders, live, loader,
-    mapping, phase, record, sampler, say, stream, vitals, watch,
+    lookup, mapping, phase, record, sampler, say, stream, vitals, watch,
 };
 use prof::RunId;
 use std::sync::Mutex;
@@ -99,7 +99,7 @@ extern "C" fn begin() {
         if !settings.follow.executes() {
             environment::leave_preload();
         }
-        if let Some(path) = entry::preempted_by() {
+        if let Some(path) = lookup::preempted_by() {
             say::line(&format!(
                 "{path} has a malloc of its own ahead of libtrace.so: what it gives out is not recorded"
             ));

@@ -13,6 +13,7 @@
 use crate::buffer::{self, Buffer, BufferRef};
 use crate::errno::Errno;
 use crate::local::{Guard, Local, local};
+use crate::unwind::rules;
 use crate::unwind::trail::Trail;
 use crate::{clock, fork, heap, phase};
 use prof::event::{LONGEST, ThreadName};
@@ -68,6 +69,12 @@ pub struct Own {
 }
 
 impl Own {
+    /// Whether the trail's addresses mean in this generation what they did, and the interval is as the stream last said.
+    #[inline(always)]
+    pub fn is_settled(&self, generation: u32, interval: u64) -> bool {
+        self.settled == u64::from(generation) + 1 && self.interval == interval && !rules::is_unloading()
+    }
+
     /// A stamp for an event of a process that has but this one stream: every few events is often enough, because the
     /// stream's order is the events' order. Before a second stream's first event the round is changed to one in which each
     /// event is stamped: whatever comes after that event, in the sense in which a block comes from one thread to another,
@@ -75,14 +82,30 @@ impl Own {
     #[inline(always)]
     pub fn stamp(&mut self) -> Nanos {
         const EVENTS: u32 = 64;
-        let round = clock::round();
-        if self.stamp_left == 0 || self.stamp_round != round {
-            self.stamp_left = if clock::stamps_each(round) { 0 } else { EVENTS };
-            self.stamp_round = round;
-            return clock::now();
+        if self.repeats_stamp() {
+            return self.encoder.stamp();
         }
-        self.stamp_left -= 1;
-        self.encoder.stamp()
+        let round = clock::round();
+        self.stamp_left = if clock::stamps_each(round) { 0 } else { EVENTS };
+        self.stamp_round = round;
+        clock::now()
+    }
+
+    /// The event that the last stamp was for is not in the stream: so the stream's last one is an older one, which may be out
+    /// of date.
+    pub fn forget_stamp(&mut self) {
+        self.stamp_left = 0;
+    }
+
+    /// Whether the next event may have the stamp of the last one; to be asked once for each.
+    #[inline(always)]
+    pub fn repeats_stamp(&mut self) -> bool {
+        let left = self.stamp_left.checked_sub(1);
+        let repeats = left.is_some() && self.stamp_round == clock::round();
+        if let (Some(left), true) = (left, repeats) {
+            self.stamp_left = left;
+        }
+        repeats
     }
 }
 
@@ -171,11 +194,14 @@ impl Stream {
     /// The calling thread's stream. `None` where the system refuses the memory.
     #[inline]
     pub fn of(local: &Local) -> Option<&'static Stream> {
+        Stream::present(local).or_else(|| Stream::take(local))
+    }
+
+    /// The calling thread's stream, where it has one.
+    #[inline(always)]
+    pub fn present(local: &Local) -> Option<&'static Stream> {
         // SAFETY: the pointer is null or to a stream, which is mapped for ever.
-        match unsafe { local.stream.get().as_ref() } {
-            Some(stream) => Some(stream),
-            None => Stream::take(local),
-        }
+        unsafe { local.stream.get().as_ref() }
     }
 
     #[cold]
@@ -237,19 +263,36 @@ impl Stream {
     /// [`BufferRef::commit`]. `None`: there is no empty buffer.
     #[inline(always)]
     pub fn room<'a>(&self, own: &mut Own, bytes: usize) -> Option<(BufferRef, &'a mut [u8])> {
+        match self.rest() {
+            Some(room) if room.1.len() >= bytes => Some(room),
+            _ => {
+                let fresh = self.renew(own)?;
+                // SAFETY: as in `rest`.
+                Some((fresh, unsafe { fresh.free_mut() }))
+            }
+        }
+    }
+
+    /// The free bytes of the current buffer.
+    #[inline(always)]
+    fn rest<'a>(&self) -> Option<(BufferRef, &'a mut [u8])> {
+        let buffer = self.current()?;
         // SAFETY: it is the calling thread's current buffer. Callers are done with one slice before they ask for the next:
         // they all are in this file and in `record`, and commit it or return.
-        let free = |buffer: BufferRef| (buffer, unsafe { buffer.free_mut() });
-        match self.current().map(free) {
-            Some(room) if room.1.len() >= bytes => Some(room),
-            _ => self.renew(own).map(free),
-        }
+        Some((buffer, unsafe { buffer.free_mut() }))
     }
 
     /// As [`room`](Self::room), for an event.
     #[inline(always)]
     pub fn room_for_event<'a>(&self, own: &mut Own) -> Option<(BufferRef, &'a mut [u8; LONGEST])> {
         let (buffer, out) = self.room(own, LONGEST)?;
+        Some((buffer, out.first_chunk_mut()?))
+    }
+
+    /// As [`room_for_event`](Self::room_for_event), where the current buffer has it.
+    #[inline(always)]
+    pub fn rest_for_event<'a>(&self) -> Option<(BufferRef, &'a mut [u8; LONGEST])> {
+        let (buffer, out) = self.rest()?;
         Some((buffer, out.first_chunk_mut()?))
     }
 
@@ -386,4 +429,18 @@ unsafe extern "C" fn ended(_stream: *mut c_void) {
         stream.occupancy.store(FREE, Release);
     }
     local.set_guard(guard);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_that_no_event_has_is_not_given_again() {
+        // SAFETY: zero bytes are valid: numbers.
+        let mut own: Box<Own> = unsafe { Box::new_zeroed().assume_init() };
+        let first = own.stamp();
+        own.forget_stamp();
+        assert!(own.stamp() >= first, "the encoder's, which is older");
+    }
 }

@@ -12,10 +12,11 @@
 
 use crate::coverage::Coverage;
 use crate::local::{Guard, local};
+use crate::own_thread::{self, OwnThread};
 use crate::phase::{self, Phase};
 use crate::unwind::table::{Image, Sealed, TABLE};
 use crate::unwind::{objects, rules};
-use crate::{clock, descriptors, futex, modules, own_thread};
+use crate::{clock, descriptors, futex, modules};
 use libc::dl_phdr_info as Info;
 use prof::Nanos;
 use std::collections::BTreeSet;
@@ -51,8 +52,8 @@ static LOOKING: AtomicU32 = AtomicU32::new(0);
 /// Threads that are in `fork`.
 static FORKING: AtomicU32 = AtomicU32::new(0);
 
-/// Whether there is the thread.
-static RUNNING: AtomicU32 = AtomicU32::new(0);
+/// The thread.
+static THREAD: OwnThread = OwnThread::new();
 
 /// The time between looks that nobody asks for, in nanoseconds.
 static PAUSE: AtomicU64 = AtomicU64::new(LONGEST_PAUSE.0);
@@ -217,38 +218,26 @@ pub fn start(settle: Nanos) -> io::Result<()> {
 /// # Errors
 /// Where the thread cannot be created.
 pub fn resume() -> io::Result<()> {
-    RUNNING.store(1, Release);
     // SAFETY: `run` does not use its argument.
-    let started = unsafe { own_thread::spawn(run, std::ptr::null_mut(), STACK) };
-    if started.is_err() {
-        RUNNING.store(0, Release);
-    }
-    started
+    unsafe { THREAD.start(run, std::ptr::null_mut(), STACK) }
 }
 
 /// How many threads this module has now.
 pub fn threads() -> u32 {
-    RUNNING.load(Acquire)
+    THREAD.count()
 }
 
 /// After the end of tracing: ends the thread, and waits for it a little.
 pub fn stop() {
-    const STEP: Nanos = Nanos(1_000_000);
     ask();
-    for _ in 0..100 {
-        if threads() == 0 {
-            // It still has to leave the C library.
-            return clock::sleep(STEP);
-        }
-        clock::sleep(STEP);
-    }
+    THREAD.wait_for_end();
 }
 
 /// In a forked child: nobody looks or forks.
 pub fn forked() {
     FORKING.store(0, SeqCst);
     LOOKING.store(0, SeqCst);
-    RUNNING.store(0, SeqCst);
+    THREAD.forked();
 }
 
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
@@ -270,7 +259,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         }
         asked = wait(pause);
     }
-    RUNNING.store(0, Release);
+    THREAD.ends();
     std::ptr::null_mut()
 }
 

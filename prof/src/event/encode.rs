@@ -8,9 +8,9 @@ pub struct EventEncoder {
     stamp: u64,
     /// Frames of the last allocation's stack.
     depth: usize,
-    /// The last site's place plus 1; 0: none yet.
+    /// The last site's place; 0: none yet.
     last: u16,
-    /// The place plus 1 of the site that followed it the time before; 0: none yet.
+    /// The place of the site that followed it the time before; 0: none yet.
     expected: u16,
     /// Sites that have a number.
     numbered: u16,
@@ -20,7 +20,8 @@ pub struct EventEncoder {
     keys: Keys,
     /// By [`place_of_key`]: where in the ring a key was put last.
     positions: [u8; POSITIONS],
-    sites: [Site; SITES],
+    /// From 1 on; the first one is nobody's.
+    sites: [Site; 1 + SITES],
     addresses: [u64; ADDRESSES],
 }
 
@@ -35,7 +36,7 @@ struct Site {
     size: u64,
     /// As the stream says it, plus 1.
     number: u16,
-    /// The place plus 1 of the site that came next the last time.
+    /// The place of the site that came next the last time; 0: none yet.
     next: u16,
 }
 
@@ -77,17 +78,12 @@ fn place_of_key(key: u64) -> usize {
 
 #[inline]
 fn place_of_site(hash: u64) -> usize {
-    (hash >> 53) as usize % SITES
+    1 + (hash >> 53) as usize % SITES
 }
 
 #[inline]
 fn place_of_address(address: u64) -> usize {
     (address.wrapping_mul(SPREAD) >> 52) as usize % ADDRESSES
-}
-
-#[inline]
-fn flag(is_set: bool, flag: u8) -> u8 {
-    if is_set { flag } else { 0 }
 }
 
 impl EventEncoder {
@@ -105,7 +101,7 @@ impl EventEncoder {
             last_address: 0,
             keys: Keys::EMPTY,
             positions: [0; POSITIONS],
-            sites: [NO_SITE; SITES],
+            sites: [NO_SITE; 1 + SITES],
             addresses: [0; ADDRESSES],
         }
     }
@@ -130,11 +126,13 @@ impl EventEncoder {
     #[inline(always)]
     pub fn free(&mut self, out: &mut [u8; LONGEST], key: u64, stamp: Nanos) -> usize {
         let mut w = Cursor::new(out);
+        // Before anything is written: that it is the last one again, where the caller says so, is then known.
+        let later = self.later(stamp);
         let ago = self.ago(key);
-        w.byte(FREE | flag(stamp.0 > self.stamp, STAMPED) | ago.min(31) << FREE_AGO);
+        let tag = w.tag(FREE | ago.min(31) << FREE_AGO);
         w.key(ago, 31, key.wrapping_sub(self.last_free));
         self.last_free = key;
-        self.put_stamp(&mut w, stamp);
+        self.put_stamp(&mut w, tag, later);
         w.len()
     }
 
@@ -221,7 +219,7 @@ impl EventEncoder {
             site.number = self.numbered;
         }
         *site = Site { hash, size: 0, number: site.number, next: 0 };
-        self.expected = place as u16 + 1;
+        self.expected = place as u16;
         let mut w = Cursor::new(out.first_chunk_mut()?);
         w.byte(SITE);
         w.number(u64::from(site.number - 1));
@@ -248,23 +246,23 @@ impl EventEncoder {
     /// What names the way from the last stack to the next, and how many frames it drops.
     #[inline(always)]
     fn way(&self, birth: &Birth) -> (u64, usize) {
-        let dropped = self.depth - birth.kept.min(self.depth);
-        let mut hash = SPREAD ^ dropped as u64;
+        let dropped = self.depth.saturating_sub(birth.kept);
+        let mut hash = (dropped as u64).wrapping_mul(SPREAD);
         for address in birth.pushed {
             hash = (hash.rotate_left(23) ^ address).wrapping_mul(SPREAD);
         }
-        ((hash ^ hash >> 32).wrapping_mul(SPREAD) | 1, dropped)
+        (hash | 1, dropped)
     }
 
     /// The place of the site that leads from the last stack to the next, where it is defined.
     #[inline(always)]
     fn site(&mut self, birth: &Birth) -> Option<usize> {
-        let (hash, dropped) = self.way(birth);
+        let (hash, _) = self.way(birth);
         let place = place_of_site(hash);
         if self.sites[place].hash != hash {
             return None;
         }
-        self.depth = self.depth - dropped + birth.pushed.len();
+        self.depth = birth.kept + birth.pushed.len();
         Some(place)
     }
 
@@ -272,37 +270,41 @@ impl EventEncoder {
     #[inline(always)]
     fn birth(&mut self, w: &mut Cursor, place: usize, birth: &Birth) {
         let ago = self.ago(birth.key);
-        let follows = place as u16 + 1;
-        let is_expected = self.expected == follows;
+        let follows = place as u16;
         let site = &mut self.sites[place];
-        let is_same_size = site.size == birth.size;
-        site.size = birth.size;
-        let kind = if is_expected { ALLOC_NEXT } else { ALLOC_SITE };
-        let stamped = flag(birth.stamp.0 > self.stamp, STAMPED);
-        w.byte(kind | stamped | flag(is_same_size, SAME_SIZE) | ago.min(15) << ALLOC_AGO);
-        if !is_expected {
+        let tag = w.tag(ALLOC_NEXT | SAME_SIZE | ago.min(15) << ALLOC_AGO);
+        if self.expected != follows {
+            w.change(tag, ALLOC_NEXT ^ ALLOC_SITE);
             w.number(u64::from(site.number - 1));
         }
         w.key(ago, 15, birth.key.wrapping_sub(self.last_alloc));
-        if !is_same_size {
+        if site.size != birth.size {
+            site.size = birth.size;
+            w.change(tag, SAME_SIZE);
             w.number(birth.size);
         }
         let next = site.next;
         self.last_alloc = birth.key;
-        self.put_stamp(w, birth.stamp);
-        if let Some(last) = self.sites.get_mut(usize::from(self.last).wrapping_sub(1)) {
+        self.put_stamp(w, tag, self.later(birth.stamp));
+        if let Some(last) = self.sites.get_mut(usize::from(self.last)) {
             last.next = follows;
         }
         self.last = follows;
         self.expected = next;
     }
 
+    /// How much later than the last one a stamp is, where it is.
     #[inline(always)]
-    fn put_stamp(&mut self, w: &mut Cursor, stamp: Nanos) {
-        let later = stamp.0.saturating_sub(self.stamp);
-        if later > 0 {
+    fn later(&self, stamp: Nanos) -> Option<u64> {
+        (stamp.0 > self.stamp).then(|| stamp.0.wrapping_sub(self.stamp))
+    }
+
+    #[inline(always)]
+    fn put_stamp(&mut self, w: &mut Cursor, tag: Tag, later: Option<u64>) {
+        if let Some(later) = later {
+            w.change(tag, STAMPED);
             w.number(later);
-            self.stamp = stamp.0;
+            self.stamp += later;
         }
     }
 
@@ -317,6 +319,10 @@ impl EventEncoder {
         ago
     }
 }
+
+/// Where an event's tag stands.
+#[derive(Clone, Copy)]
+struct Tag(u8);
 
 /// Writes an event.
 struct Cursor<'a> {
@@ -341,6 +347,20 @@ impl<'a> Cursor<'a> {
         self.at = self.at.wrapping_add(1);
     }
 
+    /// Writes a tag, which may still change.
+    #[inline(always)]
+    fn tag(&mut self, value: u8) -> Tag {
+        let tag = Tag(self.at);
+        self.byte(value);
+        tag
+    }
+
+    /// Turns bits of a tag over.
+    #[inline(always)]
+    fn change(&mut self, tag: Tag, bits: u8) {
+        self.out[usize::from(tag.0)] ^= bits;
+    }
+
     #[inline]
     fn pair(&mut self, value: u16) {
         let [low, high] = value.to_le_bytes();
@@ -350,9 +370,14 @@ impl<'a> Cursor<'a> {
 
     #[inline(always)]
     fn number(&mut self, mut value: u64) {
-        while value >= 0x80 {
+        // Most numbers have one byte or two.
+        if value >= 0x80 {
             self.byte(value as u8 | 0x80);
             value >>= 7;
+            while value >= 0x80 {
+                self.byte(value as u8 | 0x80);
+                value >>= 7;
+            }
         }
         self.byte(value as u8);
     }

@@ -245,6 +245,22 @@ fn more_sites_and_addresses_than_there_are_places() {
 }
 
 #[test]
+fn sites_of_addresses_8_mib_apart_are_two() {
+    let mut log = Log::new();
+    let near = 0x7f00_0000_1000;
+    let stacks = [vec![1, 2], vec![1, 2, near], vec![1, 2], vec![1, near ^ 1 << 23]];
+    for stack in &stacks {
+        log.push(&Act::Alloc { key: 16, size: 1, stack: stack.clone() }, Nanos(0), usize::MAX);
+    }
+    let mut input = &log.bytes[..];
+    let mut playback = Playback::default();
+    for stack in &stacks {
+        playback.next(&mut input);
+        assert_eq!(&playback.stack, stack);
+    }
+}
+
+#[test]
 fn the_deepest_stack_of_far_addresses_has_room_in_what_is_asked_for() {
     let mut log = Log::new();
     let stack: Vec<u64> = (0..MAX_DEPTH as u64 + 1).map(|i| i.wrapping_mul(0xabcd_ef01_2345_6789)).collect();

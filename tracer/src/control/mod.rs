@@ -18,7 +18,8 @@ pub use request::{Order, Request, Values, requested};
 pub use socket::remove as hide;
 
 use crate::local::{Guard, local};
-use crate::{clock, descriptors, futex, own_thread};
+use crate::own_thread::{self, OwnThread};
+use crate::{clock, descriptors, futex};
 use prof::{Nanos, control::failed};
 use socket::Listener;
 use std::ffi::c_void;
@@ -33,8 +34,8 @@ const STACK: usize = 256 << 10;
 /// After a failure to make the socket anew: the first pause, doubled each time, and the longest.
 const PAUSES: (Nanos, Nanos) = (Nanos::SECOND, Nanos(64_000_000_000));
 
-/// Whether there is the thread.
-static RUNNING: AtomicU32 = AtomicU32::new(0);
+/// The thread.
+static THREAD: OwnThread = OwnThread::new();
 
 /// 1: it is to end.
 static ENDING: AtomicU32 = AtomicU32::new(0);
@@ -57,12 +58,10 @@ pub fn start(output: &str) -> Result<String, String> {
     let path = Listener::path_beside(output).ok_or("the output has no name")?;
     let beginning = Arc::new(Beginning { path, result: OnceLock::new(), is_known: AtomicU32::new(0) });
     ENDING.store(0, Release);
-    RUNNING.store(1, Release);
     let argument = Arc::into_raw(beginning.clone());
     // SAFETY: `run` takes the reference, once.
-    let started = unsafe { own_thread::spawn(run, argument.cast_mut().cast(), STACK) };
+    let started = unsafe { THREAD.start(run, argument.cast_mut().cast(), STACK) };
     started.map_err(|error| {
-        RUNNING.store(0, Release);
         // SAFETY: from above, and there is no thread that takes it.
         drop(unsafe { Arc::from_raw(argument) });
         error.to_string()
@@ -77,7 +76,7 @@ pub fn start(output: &str) -> Result<String, String> {
 
 /// How many threads this module has now.
 pub fn threads() -> u32 {
-    RUNNING.load(Acquire)
+    THREAD.count()
 }
 
 /// Tracing ends: the socket's file is removed and the thread told to end. Waits for nothing.
@@ -91,19 +90,12 @@ pub fn end() {
 
 /// After [`end`]: waits for the thread a little.
 pub fn wait_for_end() {
-    const STEP: Nanos = Nanos(1_000_000);
-    for _ in 0..100 {
-        if threads() == 0 {
-            // It still has to leave the C library.
-            return clock::sleep(STEP);
-        }
-        clock::sleep(STEP);
-    }
+    THREAD.wait_for_end();
 }
 
 /// In a forked child: thread and socket are the parent's.
 pub fn abandon() {
-    RUNNING.store(0, SeqCst);
+    THREAD.forked();
     socket::abandon();
     request::abandon();
 }
@@ -136,7 +128,7 @@ extern "C" fn run(beginning: *mut c_void) -> *mut c_void {
     if served.is_err() {
         hide();
     }
-    RUNNING.store(0, Release);
+    THREAD.ends();
     std::ptr::null_mut()
 }
 

@@ -15,10 +15,11 @@
 mod queue;
 
 use crate::arch::frame::Caller;
-use crate::entry::{self, entries_are_found, real};
+use crate::entry::{entries_are_found, real};
 use crate::errno::Errno;
 use crate::holders::HolderIndex;
 use crate::local::{Local, local};
+use crate::lookup;
 use crate::phase::{self, Phase};
 use crate::{buffer, clock, record, stream};
 use prof::Nanos;
@@ -217,7 +218,7 @@ fn has_mapped(at: *mut c_void, len: usize, protection: c_int, flags: c_int, call
     let Some((start, end)) = range(at, len) else { return };
     record::record(local(), |local| {
         let is_counted = flags & libc::MAP_ANONYMOUS != 0
-            && caller.registers(local).is_none_or(|at| !entry::is_allocators(at.return_address));
+            && caller.registers(local).is_none_or(|at| !lookup::is_allocators(at.return_address));
         if !is_counted {
             return enter(local, Change::Unmap { start, end });
         }

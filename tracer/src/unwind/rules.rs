@@ -25,9 +25,15 @@ pub fn find(return_address: u64) -> Rule {
 /// the stack has not changed since, and code on it is not unloaded.
 #[inline(always)]
 pub fn find_settled(return_address: u64) -> Rule {
-    cached(return_address).unwrap_or_else(|| find(return_address))
+    let (index, tag) = place(return_address, BITS);
+    match CACHE.get(index).map(|entry| entry.load(Relaxed)) {
+        // An empty entry has the tag of the lowest addresses, where there is no code, and a rule that leads nowhere.
+        Some(entry) if entry & u64::from(u32::MAX) == tag => Rule::from_bits((entry >> 32) as u32),
+        _ => find(return_address),
+    }
 }
 
+/// Asks the table.
 #[inline(always)]
 fn cached(return_address: u64) -> Option<Rule> {
     let (index, tag) = place(return_address, BITS);

@@ -22,8 +22,7 @@ fn empty() -> Box<Trail> {
 pub unsafe extern "C" fn walk_from(out: *mut u64, len: usize, caller: Caller) -> usize {
     let capture = |trail: &mut Trail| {
         let before = trail.addresses(0).to_vec();
-        let at = caller.registers(local()).unwrap();
-        let kept = trail.capture(at, local());
+        let kept = trail.capture(caller, local());
         assert_eq!(before[..kept], trail.addresses(0)[..kept]);
         trail.addresses(0).to_vec()
     };

@@ -14,8 +14,8 @@
 
 use super::rules;
 use super::walk::LOWEST_CODE;
-use super::window::Window;
-use crate::arch::frame::{Registers, address};
+use super::window::{Window, is_on_own_stack};
+use crate::arch::frame::{Caller, Registers, address};
 use crate::arch::step::{Rule, step};
 use crate::local::Local;
 use prof::{MAX_DEPTH, TRUNCATED};
@@ -35,16 +35,15 @@ struct Frame {
     fp_word: u64,
 }
 
-/// Frames further out than any, in front of a stack: what a frame without a caller leads to, and each of them to the next.
-/// So frames can be compared [`AT_ONCE`] at a time without counting them.
-const BASE: usize = AT_ONCE;
+/// Frames further out than any, in front of a stack: one, which a frame without a caller leads to.
+const BASE: usize = 1;
 
 /// How many frames are compared at once.
 const AT_ONCE: usize = 4;
 
 /// What frames of rare shape read, so that they differ from what they were.
 static DIFFERENT: u64 = 1;
-/// What frames without a caller read: the address of [`BASE`] frames.
+/// What frames without a caller read: the address of the frame beyond.
 static NO_ADDRESS: u64 = 0;
 
 /// The way to the caller has to be found anew each time.
@@ -135,8 +134,7 @@ impl Trail {
     #[cold]
     pub fn clear(&mut self) {
         self.depth = 0;
-        let beyond = Registers::new(NO_ADDRESS, u64::MAX, NO_ADDRESS);
-        self.frames[..BASE].fill(Frame::outermost(&beyond));
+        self.frames[0] = Frame::outermost(&Registers::new(NO_ADDRESS, u64::MAX, NO_ADDRESS));
     }
 
     /// The stack's addresses without the `skipped` outermost ones, outermost first. The outermost is
@@ -154,52 +152,87 @@ impl Trail {
         self.depth
     }
 
-    /// A frame of the stack, or of those beyond.
+    /// The frame beyond all; the stack's follow it, outermost first.
     #[inline(always)]
-    fn frame(&self, at: usize) -> &Frame {
-        debug_assert!(at < BASE + MAX_DEPTH + 1);
-        // SAFETY: places are those beyond and `depth` more, which `take` keeps within the array.
-        unsafe { self.frames.get_unchecked(at) }
+    fn beyond(&self) -> *const Frame {
+        self.frames.as_ptr()
     }
 
-    /// Makes the stack that of `at`, a frame of the calling thread; returns how many outermost addresses are as before. Where
-    /// an image is being unloaded the trail is cleared before.
+    /// Makes the stack that of `caller`, of the calling thread; returns how many outermost addresses are as before. Where an
+    /// image is being unloaded the trail is cleared before.
     #[inline(always)]
-    pub fn capture(&mut self, mut at: Registers, local: &Local) -> usize {
-        if !is_on_own_stack(&at, local) || self.depth == 0 {
-            return self.capture_all(at, local);
+    pub fn capture(&mut self, caller: Caller, local: &Local) -> usize {
+        match caller.own_registers(local) {
+            Some(at) if self.depth > 0 => self.capture_own(at, local),
+            Some(at) => self.capture_all(at, local),
+            None => self.capture_elsewhere(caller, local),
         }
+    }
+
+    /// As [`capture`](Self::capture), on the thread's own stack, on which the last one was too.
+    #[inline(always)]
+    fn capture_own(&mut self, mut at: Registers, local: &Local) -> usize {
         let high = local.stack_high.get();
         let mut new = 0;
-        // The place of the innermost frame that may be there still.
-        let mut inner = BASE + self.depth - 1;
+        // SAFETY: the frames of the last stack follow the one beyond.
+        let mut inner = unsafe { self.beyond().add(self.depth) };
         loop {
-            // Stacks grow down: what lies below the stack pointer is gone. The frames beyond lie above all.
-            while self.frame(inner).sp < at.sp {
-                inner -= 1;
-            }
-            if self.frame(inner).is(&at) {
-                let outer = self.confirmed(inner, local);
-                if outer < BASE {
-                    return self.take(inner + 1, new);
+            // `inner` is the innermost frame that may be there still.
+            // SAFETY: it is the frame beyond, or one of the stack's; the one beyond has the highest of all stack pointers.
+            let known = unsafe {
+                // Stacks grow down: what lies below the stack pointer is gone.
+                while (*inner).sp < at.sp {
+                    inner = inner.sub(1);
+                }
+                &*inner
+            };
+            if known.is(&at) {
+                let confirmed = self.confirmed(inner, local);
+                if confirmed == self.beyond() {
+                    return self.take(self.place(inner), new);
                 }
                 // Its caller is another now; the frames further in are good.
-                at = self.frame(outer).registers();
-                new = self.keep_inner(outer, inner, new);
-                inner = outer - 1;
+                let (outer, inner_place) = (self.place(confirmed), self.place(inner));
+                at = self.frames[outer].registers();
+                new = self.keep_inner(outer, inner_place, new);
+                // SAFETY: the frame beyond at least is further out.
+                inner = unsafe { self.beyond().add(outer - 1) };
             }
             let rule = rules::find_settled(at.return_address);
             let Some((frame, caller)) = plain(&at, rule, high) else {
+                let place = self.place(inner);
                 match self.walk_rare(at, rule, local, &mut new) {
                     Some(caller) => at = caller,
-                    None => return self.take(BASE, new),
+                    None => return self.take(0, new),
                 }
+                // SAFETY: as it was.
+                inner = unsafe { self.beyond().add(place) };
                 continue;
             };
-            if !self.push(&mut new, frame) || caller.return_address < LOWEST_CODE {
-                return self.take(BASE, new);
+            if !push(&mut self.walked, &mut new, frame) || caller.return_address < LOWEST_CODE {
+                return self.take(0, new);
             }
             at = caller;
+        }
+    }
+
+    /// How many frames of the stack are `at` and those further out.
+    #[inline(always)]
+    fn place(&self, at: *const Frame) -> usize {
+        // SAFETY: both are in the array.
+        unsafe { at.offset_from(self.beyond()) as usize }
+    }
+
+    /// As [`capture`](Self::capture), on a stack that is not the thread's own.
+    #[cold]
+    #[inline(never)]
+    fn capture_elsewhere(&mut self, caller: Caller, local: &Local) -> usize {
+        match caller.registers(local) {
+            Some(at) => self.capture_all(at, local),
+            None => {
+                self.clear();
+                0
+            }
         }
     }
 
@@ -209,69 +242,53 @@ impl Trail {
     fn capture_all(&mut self, mut at: Registers, local: &Local) -> usize {
         self.clear();
         let mut new = 0;
-        if !is_on_own_stack(&at, local) {
+        if !is_on_own_stack(local, at.sp) {
             self.walk_on(at, Window::at(local, at.sp), &mut new);
-            return self.take(BASE, new);
+            return self.take(0, new);
         }
         loop {
             let rule = rules::find(at.return_address);
             let caller = match plain(&at, rule, local.stack_high.get()) {
-                Some((frame, caller)) => {
-                    (self.push(&mut new, frame) && caller.return_address >= LOWEST_CODE).then_some(caller)
-                }
+                Some((frame, caller)) => (push(&mut self.walked, &mut new, frame)
+                    && caller.return_address >= LOWEST_CODE)
+                    .then_some(caller),
                 None => self.walk_rare(at, rule, local, &mut new),
             };
             match caller {
                 Some(caller) => at = caller,
-                None => return self.take(BASE, new),
+                None => return self.take(0, new),
             }
         }
     }
 
-    /// Makes the stack empty; returns how many outermost addresses are as before, which is none.
-    #[cold]
-    pub fn capture_nothing(&mut self) -> usize {
-        self.clear();
-        0
-    }
-
-    /// The place of the outermost frame up to which all are as they were, from `inner` on, which is; below [`BASE`] where
-    /// that is the whole stack. Frames lie above the stack pointer.
+    /// The frame whose caller is another now, from `inner` on, which is as it was, outwards; the frame beyond where there is
+    /// none.
     #[inline(always)]
-    fn confirmed(&self, mut inner: usize, local: &Local) -> usize {
-        loop {
-            // Nearly all are as they were.
-            while inner >= BASE {
-                let [a, b, c, d, e] = [4, 3, 2, 1, 0].map(|outward| self.frame(inner - outward));
-                // SAFETY: the caller says where the frames lie.
-                let difference =
-                    unsafe { e.difference(d) | d.difference(c) | c.difference(b) | b.difference(a) };
-                if difference != 0 {
-                    break;
+    fn confirmed(&self, mut inner: *const Frame, local: &Local) -> *const Frame {
+        let beyond = self.beyond();
+        let far = beyond.wrapping_add(AT_ONCE);
+        // SAFETY: all that are compared are frames of the stack, and those they are compared with too, or the one beyond. They
+        // are further out than `inner`, a frame of the calling thread's, or that one: so they lie above its stack pointer.
+        unsafe {
+            loop {
+                // Nearly all are as they were.
+                while inner >= far {
+                    let [a, b, c, d, e] = [4, 3, 2, 1, 0].map(|outward| &*inner.sub(outward));
+                    let difference = e.difference(d) | d.difference(c) | c.difference(b) | b.difference(a);
+                    if difference != 0 {
+                        break;
+                    }
+                    inner = inner.sub(AT_ONCE);
                 }
-                inner -= AT_ONCE;
-            }
-            if inner < BASE {
-                return inner;
-            }
-            match self.confirmed_singly(inner, local) {
-                Ok(outer) => inner = outer,
-                Err(outermost) => return outermost,
-            }
-        }
-    }
-
-    /// As [`confirmed`](Self::confirmed), for [`AT_ONCE`] frames: the place of the next, or where it ends.
-    #[inline(never)]
-    fn confirmed_singly(&self, inner: usize, local: &Local) -> Result<usize, usize> {
-        for inner in (inner - (AT_ONCE - 1)..=inner).rev() {
-            let (frame, outer) = (self.frame(inner), self.frame(inner - 1));
-            // SAFETY: as above.
-            if unsafe { frame.difference(outer) } != 0 && !frame.leads_anew_to(outer, local) {
-                return Err(inner);
+                while inner > beyond && (*inner).difference(&*inner.sub(1)) == 0 {
+                    inner = inner.sub(1);
+                }
+                if inner == beyond || !(*inner).leads_anew_to(&*inner.sub(1), local) {
+                    return inner;
+                }
+                inner = inner.sub(1);
             }
         }
-        Ok(inner - AT_ONCE)
     }
 
     /// Takes the frames from `outer` to `inner`, the first exclusively, for walked.
@@ -279,7 +296,7 @@ impl Trail {
     #[inline(never)]
     fn keep_inner(&mut self, outer: usize, inner: usize, mut new: usize) -> usize {
         for at in (outer + 1..=inner).rev() {
-            self.push(&mut new, self.frames[at]);
+            push(&mut self.walked, &mut new, self.frames[at]);
         }
         new
     }
@@ -289,10 +306,10 @@ impl Trail {
     #[inline(never)]
     fn walk_rare(&mut self, at: Registers, rule: Rule, local: &Local, new: &mut usize) -> Option<Registers> {
         if rule.ends() {
-            self.push(new, Frame::outermost(&at));
+            push(&mut self.walked, new, Frame::outermost(&at));
             return None;
         }
-        if !self.push(new, Frame::marked(&at, if at.link().is_none() { RARE } else { UNIQUE })) {
+        if !push(&mut self.walked, new, Frame::marked(&at, if at.link().is_none() { RARE } else { UNIQUE })) {
             return None;
         }
         let mut window = Window::at(local, at.sp);
@@ -310,7 +327,7 @@ impl Trail {
     /// Walks all the way, on whatever stack.
     #[cold]
     fn walk_on(&mut self, mut at: Registers, mut window: Window, new: &mut usize) {
-        while self.push(new, Frame::marked(&at, UNIQUE)) {
+        while push(&mut self.walked, new, Frame::marked(&at, UNIQUE)) {
             match step(at, rules::find(at.return_address), &mut window) {
                 Some(caller) if caller.return_address >= LOWEST_CODE => at = caller,
                 _ => return,
@@ -318,66 +335,65 @@ impl Trail {
         }
     }
 
-    /// Adds a frame that has been walked to the `new` ones; false where there are more than [`MAX_DEPTH`].
+    /// Puts the `new` frames that have been walked behind the `kept` outermost; returns how many addresses are as before.
     #[inline(always)]
-    fn push(&mut self, new: &mut usize, frame: Frame) -> bool {
-        if let Some(slot) = self.walked.get_mut(*new) {
-            *slot = frame;
-            *new += 1;
+    fn take(&mut self, kept: usize, new: usize) -> usize {
+        if kept + new > MAX_DEPTH {
+            return self.truncate(kept, new);
         }
-        *new <= MAX_DEPTH
+        self.put(kept, new)
     }
 
-    /// Puts the `new` frames that have been walked in the places from `kept` on; returns how many addresses are as before.
+    /// As [`take`](Self::take), for as many as there is room for.
     #[inline(always)]
-    fn take(&mut self, mut kept: usize, mut new: usize) -> usize {
-        if kept + new > BASE + MAX_DEPTH {
-            new = self.truncate(kept, new);
-            kept = BASE;
-        }
-        kept -= BASE;
+    fn put(&mut self, kept: usize, new: usize) -> usize {
         let before = std::mem::replace(&mut self.depth, kept + new);
         if new == 0 {
             return kept;
         }
-        assert!(new <= self.walked.len() && kept + new <= self.addresses.len());
+        debug_assert!(new <= self.walked.len() && kept + new <= self.addresses.len());
         // What has been walked may be the same after all.
-        let most = new.min(before.saturating_sub(kept));
-        // SAFETY: places below `kept + new` in the stack, and below `new` in what has been walked, are within the arrays.
+        let known = before.min(kept + new);
+        let mut shared = kept;
+        // SAFETY: `new` frames have been walked, and there is room for them behind those that are kept.
         unsafe {
-            let is_same = |at: &usize| {
-                let frame = self.walked.get_unchecked(new - 1 - at);
-                *self.addresses.get_unchecked(kept + at) == frame.return_address
-            };
-            let shared = kept + (0..most).take_while(is_same).count();
-            let mut place = self.frames.as_mut_ptr().add(BASE + kept);
-            let mut address = self.addresses.as_mut_ptr().add(kept);
-            for frame in self.walked.get_unchecked(..new).iter().rev() {
-                place.copy_from_nonoverlapping(frame, 1);
-                *address = frame.return_address;
-                (place, address) = (place.add(1), address.add(1));
+            let mut from = self.walked.as_ptr().add(new - 1);
+            while shared < known
+                && *self.addresses.get_unchecked(shared) == (*from.sub(shared - kept)).return_address
+            {
+                shared += 1;
             }
-            shared
+            let mut frame = self.frames.as_mut_ptr().add(BASE + kept);
+            let mut address = self.addresses.as_mut_ptr().add(kept);
+            for _ in 0..new {
+                *frame = *from;
+                *address = (*from).return_address;
+                (frame, address, from) = (frame.add(1), address.add(1), from.wrapping_sub(1));
+            }
         }
+        shared
     }
 
-    /// Takes the frames in places below `kept` for walked as far as the limit goes, and marks what is missing.
+    /// As [`take`](Self::take), as far as the limit goes; marks what is missing.
     #[cold]
     #[inline(never)]
     fn truncate(&mut self, kept: usize, mut new: usize) -> usize {
-        for outer in (BASE..kept).rev() {
-            self.push(&mut new, self.frames[outer]);
+        for outer in (BASE..BASE + kept).rev() {
+            push(&mut self.walked, &mut new, self.frames[outer]);
         }
         let missing = Registers::new(TRUNCATED, u64::MAX, 0);
         self.walked[MAX_DEPTH] = Frame::marked(&missing, UNIQUE);
-        MAX_DEPTH + 1
+        self.put(0, MAX_DEPTH + 1)
     }
 }
 
-/// Whether the frame is on the calling thread's own stack; the word below it is, which a call has written.
+/// Adds a frame to the `new` ones that have been walked; false where there is no room: there are more than [`MAX_DEPTH`].
 #[inline(always)]
-fn is_on_own_stack(at: &Registers, local: &Local) -> bool {
-    (local.stack_low.get()..local.stack_high.get()).contains(&at.sp.wrapping_sub(8))
+fn push(walked: &mut [Frame; MAX_DEPTH + 1], new: &mut usize, frame: Frame) -> bool {
+    let Some(place) = walked.get_mut(*new) else { return false };
+    *place = frame;
+    *new += 1;
+    true
 }
 
 /// A frame of common shape on the thread's own stack, which ends at `high`, and its caller.

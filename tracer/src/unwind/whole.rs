@@ -2,7 +2,7 @@
 //! stack is walked all the way.
 
 use super::rules;
-use crate::arch::frame::Registers;
+use crate::arch::frame::Caller;
 use crate::local::Local;
 use prof::{MAX_DEPTH, TRUNCATED};
 
@@ -32,9 +32,13 @@ impl Trail {
         self.depth
     }
 
-    /// Makes the stack that of `at`, a frame of the calling thread, which is guarded; returns how many outermost addresses are
-    /// as before.
-    pub fn capture(&mut self, at: Registers, _local: &Local) -> usize {
+    /// Makes the stack that of `caller`, of the calling thread, which is guarded; returns how many outermost addresses are as
+    /// before.
+    pub fn capture(&mut self, caller: Caller, local: &Local) -> usize {
+        let Some(at) = caller.registers(local) else {
+            self.clear();
+            return 0;
+        };
         let walked = &mut self.walked;
         let mut new = 0;
         at.each(|address| {
@@ -56,12 +60,6 @@ impl Trail {
         }
         kept
     }
-
-    /// Makes the stack empty; returns how many outermost addresses are as before, which is none.
-    pub fn capture_nothing(&mut self) -> usize {
-        self.clear();
-        0
-    }
 }
 
 #[cfg(test)]
@@ -75,7 +73,7 @@ mod tests {
     }
 
     fn capture(trail: &mut Trail) -> usize {
-        trail.capture(Registers::find().unwrap(), local())
+        trail.capture(Caller::UNKNOWN, local())
     }
 
     #[test]

@@ -10,6 +10,12 @@ const PAGE: u64 = 4096;
 /// A foreign stack is followed this far, in bytes.
 const FOREIGN_LIMIT: u64 = 4 << 20;
 
+/// Whether a frame with this stack pointer is on the thread's own stack; the word below it is, which a call has written.
+#[inline(always)]
+pub fn is_on_own_stack(local: &Local, sp: u64) -> bool {
+    (local.stack_low.get()..local.stack_high.get()).contains(&sp.wrapping_sub(8))
+}
+
 /// Readable memory, `low..high`.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {

@@ -2,7 +2,7 @@
 //! locks, and are called on the thread of vitals only, and once by the constructor.
 
 use super::{Reading, glibc};
-use crate::entry;
+use crate::lookup;
 use prof::record::Vital;
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering::*};
@@ -40,7 +40,7 @@ type ProcessInfo = unsafe extern "C" fn(
 
 /// Finds out which one it is; for the constructor.
 pub fn find() {
-    let known = KNOWN.iter().find_map(|&(kind, name)| Some((kind, entry::allocators(name)?)));
+    let known = KNOWN.iter().find_map(|&(kind, name)| Some((kind, lookup::allocators(name)?)));
     if let Some((kind, function)) = known {
         if kind == GLIBC {
             glibc::open();

@@ -26,8 +26,9 @@ pub use allocator::find as find_allocator;
 pub use pace::Pace;
 
 use crate::local::{Guard, local};
+use crate::own_thread::{self, OwnThread};
 use crate::phase::{self, Phase};
-use crate::{clock, descriptors, futex, own_thread};
+use crate::{clock, descriptors, futex};
 use allocator::Allocator;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use groups::Groups;
@@ -73,8 +74,8 @@ type Channel = (Sender<Reading>, Receiver<Reading>);
 
 static CHANNEL: AtomicPtr<Channel> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Whether there is the thread.
-static RUNNING: AtomicU32 = AtomicU32::new(0);
+/// The thread.
+static THREAD: OwnThread = OwnThread::new();
 
 /// Whether a look out of turn is asked for.
 static ASKED: AtomicU32 = AtomicU32::new(0);
@@ -136,23 +137,18 @@ fn open() {
 
 fn launch() -> io::Result<()> {
     ASKED.store(0, Relaxed);
-    RUNNING.store(1, Release);
     // SAFETY: `run` does not use its argument.
-    let started = unsafe { own_thread::spawn(run, std::ptr::null_mut(), STACK) };
-    if started.is_err() {
-        RUNNING.store(0, Release);
-    }
-    started
+    unsafe { THREAD.start(run, std::ptr::null_mut(), STACK) }
 }
 
 /// How many threads this module has now.
 pub fn threads() -> u32 {
-    RUNNING.load(Acquire)
+    THREAD.count()
 }
 
 /// In a forked child: the thread is the parent's.
 pub fn forked() {
-    RUNNING.store(0, Release);
+    THREAD.forked();
     CHANNEL.store(std::ptr::null_mut(), Release);
 }
 
@@ -173,15 +169,8 @@ pub fn look_again() {
 
 /// After the end of tracing: ends the thread, and waits for it a little.
 pub fn stop() {
-    const STEP: Nanos = Nanos(1_000_000);
     ask();
-    for _ in 0..100 {
-        if threads() == 0 {
-            // It still has to leave the C library.
-            return clock::sleep(STEP);
-        }
-        clock::sleep(STEP);
-    }
+    THREAD.wait_for_end();
 }
 
 fn ask() {
@@ -201,7 +190,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     descriptors::leave(None);
     // What goes wrong here costs the readings, and nothing else.
     let _ = std::panic::catch_unwind(look_on);
-    RUNNING.store(0, Release);
+    THREAD.ends();
     ANSWERED.fetch_add(1, AcqRel);
     futex::wake(&ANSWERED);
     std::ptr::null_mut()

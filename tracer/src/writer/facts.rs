@@ -2,7 +2,7 @@
 
 use crate::settings::{Interval, Settings};
 use crate::unwind::objects;
-use crate::{clock, entry};
+use crate::{clock, lookup};
 use prof::weight::EVERY;
 use prof::{Nanos, Record, RecordWriter};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -30,8 +30,8 @@ impl Facts {
             ("settle_ns", settings.settle.0.to_string()),
             ("module_lookup", if objects::by_table() { "table" } else { "loader" }.to_owned()),
         ];
-        common.extend(entry::allocator().map(|path| ("allocator", path)));
-        common.extend(entry::preempted_by().map(|path| ("uncovered", path)));
+        common.extend(lookup::allocator().map(|path| ("allocator", path)));
+        common.extend(lookup::preempted_by().map(|path| ("uncovered", path)));
         if !settings.text.is_empty() {
             common.push(("settings", settings.text.clone()));
         }

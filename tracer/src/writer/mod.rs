@@ -442,10 +442,9 @@ fn pass_on(output: &mut Output, images: &mut Images, stream: u32, bytes: &[u8]) 
 }
 
 fn event_block(output: &mut Output, stream: u32, bytes: &[u8]) {
-    let mut payload = Vec::with_capacity(bytes.len() + varint::MAX_LEN);
-    varint::push(&mut payload, stream.into());
-    payload.extend_from_slice(bytes);
-    output.block(BlockKind::Events, clock::now(), &payload);
+    let mut index = Vec::with_capacity(varint::MAX_LEN);
+    varint::push(&mut index, stream.into());
+    output.events(clock::now(), &index, bytes);
 }
 
 /// Takes a stream's events into the samples.

@@ -244,6 +244,11 @@ impl Output {
         self.packer.write(&mut self.pending, kind, time, payload);
     }
 
+    /// As [`block`](Self::block), for a stretch of the events of the stream that `index` names.
+    pub fn events(&mut self, time: Nanos, index: &[u8], events: &[u8]) {
+        self.packer.write_parts(&mut self.pending, BlockKind::Events, time, [index, events]);
+    }
+
     /// Writes what is pending. A file to which nothing at all could be written is removed. Where the process has closed the
     /// descriptor, as daemons close all, the file is opened again.
     ///

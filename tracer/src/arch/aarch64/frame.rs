@@ -2,6 +2,7 @@
 
 use crate::local::Local;
 use crate::unwind::cfi::Place;
+use crate::unwind::window::is_on_own_stack;
 use std::arch::asm;
 
 /// DWARF's number of x29.
@@ -47,6 +48,12 @@ impl Caller {
     #[inline]
     pub fn registers(&self, _local: &Local) -> Option<Registers> {
         Some(Registers::new(address(self.return_address), self.sp, self.fp))
+    }
+
+    /// Its registers, where it is on the calling thread's own stack.
+    #[inline(always)]
+    pub fn own_registers(&self, local: &Local) -> Option<Registers> {
+        self.registers(local).filter(|at| is_on_own_stack(local, at.sp))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::local::Local;
 use crate::unwind::cfi::Place;
-use crate::unwind::window::Window;
+use crate::unwind::window::{Window, is_on_own_stack};
 
 /// DWARF's number of rbp.
 pub const FRAME_POINTER: u64 = 6;
@@ -37,13 +37,20 @@ impl Caller {
     /// Its registers; `None` where its return address cannot be read.
     #[inline]
     pub fn registers(&self, local: &Local) -> Option<Registers> {
-        let slot = self.sp.wrapping_sub(8);
-        let return_address = if (local.stack_low.get()..local.stack_high.get()).contains(&slot) {
-            // SAFETY: the hook's return address, on the calling thread's own stack.
-            unsafe { (slot as *const u64).read_unaligned() }
-        } else {
-            foreign(local, slot)?
-        };
+        self.own_registers(local).or_else(|| {
+            let return_address = foreign(local, self.sp.wrapping_sub(8))?;
+            Some(Registers::new(return_address, self.sp, self.fp))
+        })
+    }
+
+    /// Its registers, where it is on the calling thread's own stack.
+    #[inline(always)]
+    pub fn own_registers(&self, local: &Local) -> Option<Registers> {
+        if !is_on_own_stack(local, self.sp) {
+            return None;
+        }
+        // SAFETY: the hook's return address, on the calling thread's own stack.
+        let return_address = unsafe { (self.sp.wrapping_sub(8) as *const u64).read_unaligned() };
         Some(Registers::new(return_address, self.sp, self.fp))
     }
 }
