@@ -36,9 +36,7 @@ pub fn subtitle(comparison: &Comparison) -> String {
             "aggregated, of two processes: live bytes at the second instant minus those at the first, by symbol"
         }
     };
-    let [before, after] = [&comparison.before, &comparison.after].map(|side| with_interval(side.live, Bytes));
-    let lost = lost(comparison.lost_events);
-    format!("{meaning}; live {before}, then {after}; {}; {lost}", comparison.recording)
+    format!("{meaning}; {}; {}", comparison.recording, lost(comparison.lost_events))
 }
 
 /// How many events are missing.
@@ -61,8 +59,11 @@ pub fn write(
     extent: Extent,
     mut out: impl Write,
 ) -> io::Result<()> {
-    writeln!(out, "{}", title(comparison))?;
-    writeln!(out, "{}", subtitle(comparison))?;
+    let [before, after] = [&comparison.before, &comparison.after].map(|side| with_interval(side.live, Bytes));
+    let live = format!("live       {before} at the first instant, {after} at the second");
+    for text in [title(comparison), subtitle(comparison), live] {
+        columns::wrapped(&text, extent.width).iter().try_for_each(|line| writeln!(out, "{line}"))?;
+    }
     rows_text::write_hidden(chosen, &mut out)?;
     write_chosen(comparison, names, chosen, extent, |_| None, &mut out)?;
     write_warnings(&comparison.warnings, &mut out)

@@ -40,7 +40,7 @@ fn json_and_svg_at_once() {
     dir.run("diff a.prof b.prof --json -o growth.svg").warns("no function names").json();
     let svg = dir.read("growth.svg");
     assert!(svg.contains("Retained growth 13.8 KiB: a.prof (10.5 s) to b.prof"), "{svg}");
-    assert!(svg.contains("matched: bytes allocated after the first instant and live at the second; live 77.8 KiB, then 87.5 KiB; every"));
+    assert!(svg.contains("matched: bytes allocated after the first instant and live at the second; every"));
     assert!(svg.contains("libplugin.so!0x30f (10,000 bytes, 70.85%)"));
 }
 
@@ -68,7 +68,7 @@ fn processes_are_compared_by_symbol() {
 fn lost_events_are_said() {
     let dir = Dir::new();
     dir.file("run.prof", &synthetic::sampled(1, 10));
-    dir.run("diff run.prof@start run.prof").prints(&["estimated from samples every 512 KiB; 7 events lost"]);
+    dir.run("diff run.prof@start run.prof").prints(&["every 512 KiB; 7 events lost"]);
     dir.run("report run.prof").prints(&["7 events lost"]);
     assert_eq!(dir.run("diff run.prof@start run.prof --json").json()["lost_events"], 7);
     assert_eq!(dir.run("diff run.prof@start run.prof@20% --json").json()["lost_events"], 0);
