@@ -63,12 +63,9 @@ static void note(void *block) {
     for (int i = 0; i < depth && i < 8; i++) {
       if (is_tracers(frames[i])) first = i + 1;
     }
-    // What the tracer has the loader do, which it does not record.
+    // What the tracer has the loader do, with frames of its own in the midst, is recorded once tracing has begun: no frames.
     for (int i = first; i < depth; i++) {
-      if (is_tracers(frames[i])) {
-        busy--;
-        return;
-      }
+      if (is_tracers(frames[i])) depth = 0;
     }
     for (int i = first; i < depth && frames[i]; i++) record[2 + record[1]++] = (uintptr_t)frames[i];
   }

@@ -156,7 +156,9 @@ fn keep(generation: u32, addresses: &[u64]) -> u32 {
     FIRST + at
 }
 
-/// In a new thread: its creator's stack holds it, with `bytes` of stack.
+/// In a new thread: its creator's stack holds it, with `bytes` of stack. Not inlined, so that the test which reads the machine
+/// code finds it.
+#[inline(never)]
 pub fn thread_begins(index: HolderIndex, bytes: u64) {
     if let Some(holder) = holder(index) {
         holder.begun_bytes.fetch_add(bytes, Relaxed);
