@@ -40,13 +40,13 @@ static int find_library(struct dl_phdr_info *info, size_t size, void *unused) {
 
 __attribute__((constructor)) static void begin(void) {
   void *frames[4];
-  busy++;
-  backtrace(frames, 4);  // The first call loads the unwinder, which allocates.
-  dl_iterate_phdr(find_library, NULL);
   const char *path = getenv("REFERENCE_OUT"), *step = getenv("REFERENCE_EVERY");
   if (step) every = strtoul(step, NULL, 10);
   if (path) out = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+  busy++;
+  backtrace(frames, 4);  // The first call loads the unwinder, which allocates.
   busy--;
+  dl_iterate_phdr(find_library, NULL);
 }
 
 static int is_tracers(void *frame) {
@@ -54,10 +54,10 @@ static int is_tracers(void *frame) {
 }
 
 static void note(void *block) {
-  if (!block || busy || out < 0) return;
-  busy++;
+  if (!block || out < 0) return;
   uint64_t record[2 + MOST_FRAMES] = {(uintptr_t)block, 0};
-  if (__atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED) % every == 0) {
+  // Not of what backtrace() itself allocates.
+  if (!busy++ && __atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED) % every == 0) {
     void *frames[MOST_FRAMES];
     int depth = backtrace(frames, MOST_FRAMES), first = 0;
     for (int i = 0; i < depth && i < 8; i++) {

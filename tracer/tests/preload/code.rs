@@ -135,15 +135,21 @@ impl Code {
         const PRESERVED: [&str; 6] = ["rbx", "rbp", "r12", "r13", "r14", "r15"];
         let mut held = BTreeSet::new();
         let mut seen = BTreeSet::new();
-        let mut queue = vec![index];
-        while let Some(index) = queue.pop() {
+        let mut queue = vec![(index, register)];
+        while let Some((index, register)) = queue.pop() {
             for earlier in before(body, index)? {
-                if body[earlier].writes(register) {
-                    held.insert(self.loaded(&body[earlier])?);
-                } else if body[earlier].mnemonic == "call" && !PRESERVED.contains(&register) {
-                    return None;
-                } else if seen.insert(earlier) {
-                    queue.push(earlier);
+                let instruction = &body[earlier];
+                let next = match instruction.copied() {
+                    Some(from) if instruction.writes(register) => (earlier, from),
+                    _ if instruction.writes(register) => {
+                        held.insert(self.loaded(instruction)?);
+                        continue;
+                    }
+                    _ if instruction.mnemonic == "call" && !PRESERVED.contains(&register) => return None,
+                    _ => (earlier, register),
+                };
+                if seen.insert(next) {
+                    queue.push(next);
                 }
             }
         }
@@ -178,6 +184,12 @@ impl Instruction {
         Some(Instruction { at, mnemonic, operands, refers })
     }
 
+    /// Of a copy from one register to another, the first.
+    fn copied(&self) -> Option<&str> {
+        let (from, to) = self.operands.split_once(',').filter(|_| self.mnemonic == "mov")?;
+        from.strip_prefix('%').filter(|_| to.trim().starts_with('%'))
+    }
+
     /// Whether it may change that register of 64 bits. AT&T syntax: the last operand is the destination.
     fn writes(&self, register: &str) -> bool {
         const READS: [&str; 5] = ["cmp", "test", "push", "call", "j"];
@@ -209,7 +221,7 @@ fn before(body: &[Instruction], index: usize) -> Option<Vec<usize>> {
 fn by_table(body: &[Instruction], index: usize) -> bool {
     let Instruction { mnemonic, operands, .. } = &body[index];
     let Some(register) = operands.strip_prefix("*%") else { return false };
-    let earlier = &body[index.saturating_sub(4)..index];
+    let earlier = &body[index.saturating_sub(8)..index];
     mnemonic == "jmp"
         && earlier.iter().any(|other| other.mnemonic == "movslq")
         && earlier.iter().any(|other| other.mnemonic == "add" && other.writes(register))
