@@ -278,7 +278,7 @@ impl Stream {
     fn rest<'a>(&self) -> Option<(BufferRef, &'a mut [u8])> {
         let buffer = self.current()?;
         // SAFETY: it is the calling thread's current buffer. Callers are done with one slice before they ask for the next:
-        // they all are in this file and in `record`, and commit it or return.
+        // they all are in this file and in `append`, and commit it or return.
         Some((buffer, unsafe { buffer.free_mut() }))
     }
 
