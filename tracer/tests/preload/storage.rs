@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::Command;
 
@@ -232,6 +233,10 @@ fn a_disk_that_stands_still_does_not_hold_the_program() {
     assert!(made.success());
     // On Linux a pipe that is opened both ways has a reader and a writer at once.
     let reader = File::options().read(true).write(true).open(&pipe).unwrap();
+    // It takes a page: a file may be shorter than 64 KiB, where a busy machine loses most of the events.
+    // SAFETY: the descriptor is open; the call touches no memory of this process.
+    let room = unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_SETPIPE_SZ, 4096) };
+    assert!(room > 0, "{}", std::io::Error::last_os_error());
     let settings = format!("out={},interval=2,settle=10ms", pipe.display());
     let stderr = said(&Case::new("churn.c").arg("3"), directory.path(), &settings);
     drop(reader);
