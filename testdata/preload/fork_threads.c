@@ -31,8 +31,9 @@ static void *allocating(void *argument) {
   void *kept[KEPT] = {0};
   unsigned random = (unsigned)(size_t)argument;
   while (!__atomic_load_n(&over, __ATOMIC_RELAXED)) {
-    // Leaves some of the machine to the processes that are forked.
-    if ((random >> 8 & 15) == 0) usleep(100);
+    // Leaves some of the machine to the processes that are forked, and the writer time to read: what it has not read is
+    // for each child to read, megabytes of it on a busy machine.
+    if ((random >> 8 & 3) == 0) usleep(200);
     random = random * 1103515245 + 12345;
     void **slot = &kept[random >> 16 & (KEPT - 1)];
     if (random >> 30 == 0 && *slot) {
