@@ -31,6 +31,18 @@ pub struct Born {
     pub caller: Caller,
 }
 
+/// A birth as it is appended, at the trail's stack.
+pub struct Entry {
+    /// The block, or the number of its sample.
+    pub key: u64,
+    /// Requested bytes.
+    pub size: u64,
+    /// When.
+    pub stamp: Nanos,
+    /// What died for it, and when.
+    pub died: Option<(u64, Nanos)>,
+}
+
 /// The calling thread's stream, and the part of it that is the thread's alone.
 #[inline(always)]
 pub fn stream_of(local: &Local) -> Option<(&'static Stream, &'static mut Own)> {
@@ -89,39 +101,25 @@ pub fn birth(local: &Local, born: Born, died: Option<(u64, Nanos)>) {
         return stream.lose(Lost::BackPressure);
     }
     let stamp = if died.is_some() { clock::now() } else { own.stamp() };
-    if !append(stream, own, born, born.block, stamp, died) {
+    if !append(stream, own, &Entry { key: born.block, size: born.size, stamp, died }) {
         own.forget_stamp();
         stream.lose(Lost::BackPressure);
     }
 }
 
-/// Appends a birth at the trail's stack. False: there is no empty buffer.
+/// Appends a birth. False: there is no empty buffer.
 #[inline(always)]
-pub fn append(
-    stream: &Stream,
-    own: &mut Own,
-    born: Born,
-    key: u64,
-    stamp: Nanos,
-    died: Option<(u64, Nanos)>,
-) -> bool {
-    let is_appended = append_at_site(stream, own, born, key, stamp, died);
-    is_appended.unwrap_or_else(|| append_at_new_site(stream, own, born, key, stamp, died))
+pub fn append(stream: &Stream, own: &mut Own, entry: &Entry) -> bool {
+    append_at_site(stream, own, entry).unwrap_or_else(|| append_at_new_site(stream, own, entry))
 }
 
 /// As [`append`]; `None` where the site is to be defined before.
 #[inline(always)]
-fn append_at_site(
-    stream: &Stream,
-    own: &mut Own,
-    born: Born,
-    key: u64,
-    stamp: Nanos,
-    died: Option<(u64, Nanos)>,
-) -> Option<bool> {
+fn append_at_site(stream: &Stream, own: &mut Own, entry: &Entry) -> Option<bool> {
     let Some((buffer, out)) = stream.room_for_event(own) else { return Some(false) };
     let pushed = own.trail.addresses(own.said);
-    let birth = Birth { key, stamp, size: born.size, kept: own.said, pushed };
+    let Entry { key, size, stamp, died } = *entry;
+    let birth = Birth { key, stamp, size, kept: own.said, pushed };
     let len = match died {
         Some((old_key, old_stamp)) => own.encoder.realloc(out, old_key, old_stamp, &birth),
         None => own.encoder.alloc(out, &birth),
@@ -134,15 +132,8 @@ fn append_at_site(
 /// As [`append`], where the site is to be defined before.
 #[cold]
 #[inline(never)]
-fn append_at_new_site(
-    stream: &Stream,
-    own: &mut Own,
-    born: Born,
-    key: u64,
-    stamp: Nanos,
-    died: Option<(u64, Nanos)>,
-) -> bool {
-    define(stream, own) && append_at_site(stream, own, born, key, stamp, died) == Some(true)
+fn append_at_new_site(stream: &Stream, own: &mut Own, entry: &Entry) -> bool {
+    define(stream, own) && append_at_site(stream, own, entry) == Some(true)
 }
 
 /// Defines the site of the trail's stack in the stream. False: there is no empty buffer.

@@ -11,7 +11,7 @@
 //!   drawn on, and every sample that is taken afterwards has the probability that it says; deaths are recorded;
 //! - every path leaves `errno` as the real function left it.
 
-use crate::append::{Born, append, birth, death, stream_of, unwind, usual_birth, usual_death};
+use crate::append::{Born, Entry, append, birth, death, stream_of, unwind, usual_birth, usual_death};
 use crate::arch::frame::Caller;
 use crate::buffer::{BufferRef, Exchange};
 use crate::errno::Errno;
@@ -344,7 +344,8 @@ fn sample(local: &Local, born: Born, interval: u64) {
     if !enter_sample(born.block, sample) {
         return stream.lose(Lost::TableFull);
     }
-    if !unwind(local, born, stream, own, interval) || !append(stream, own, born, sample, stamp, None) {
+    let entry = Entry { key: sample, size: born.size, stamp, died: None };
+    if !unwind(local, born, stream, own, interval) || !append(stream, own, &entry) {
         stream.lose(Lost::BackPressure);
         take_sample(born.block);
     }
