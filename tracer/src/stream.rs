@@ -125,6 +125,8 @@ static LIST: AtomicPtr<Stream> = AtomicPtr::new(std::ptr::null_mut());
 static STREAMS: AtomicU32 = AtomicU32::new(0);
 /// The number of its first: a forked child's streams are numbered on from its parent's.
 static FIRST: AtomicU32 = AtomicU32::new(0);
+/// Streams that are free and not about to be claimed: where there is none, none is looked for.
+static FREED: AtomicU32 = AtomicU32::new(0);
 static THREADS: AtomicU32 = AtomicU32::new(0);
 static KEY: AtomicU32 = AtomicU32::new(u32::MAX);
 
@@ -162,6 +164,7 @@ pub fn forked(local: &Local) -> u32 {
         GONE[reason as usize].store(lost(reason), Relaxed);
     }
     LIST.store(std::ptr::null_mut(), Release);
+    FREED.store(0, Relaxed);
     local.stream.set(std::ptr::null_mut());
     local.thread.set(0);
     clock::forked();
@@ -210,12 +213,7 @@ impl Stream {
         if !fork::resume() {
             return None;
         }
-        let claim =
-            |stream: &&Stream| stream.occupancy.compare_exchange(FREE, CLAIMED, AcqRel, Relaxed).is_ok();
-        let stream = match all().find(claim) {
-            Some(free) => free,
-            None => Stream::map()?,
-        };
+        let stream = Stream::claim().or_else(Stream::map)?;
         if local.thread.get() == 0 {
             local.thread.set(u64::from(THREADS.fetch_add(1, Relaxed)) + 1);
         }
@@ -234,6 +232,19 @@ impl Stream {
         unsafe { libc::pthread_setspecific(KEY.load(Acquire), std::ptr::from_ref(stream).cast::<c_void>()) };
         local.set_guard(guard);
         Some(stream)
+    }
+
+    /// A free stream. All may be looked at for it: a thread that is one of many is not to write to theirs.
+    fn claim() -> Option<&'static Stream> {
+        FREED.fetch_update(AcqRel, Relaxed, |freed| freed.checked_sub(1)).ok()?;
+        let claimed = all().find(|stream| {
+            stream.occupancy.load(Relaxed) == FREE
+                && stream.occupancy.compare_exchange(FREE, CLAIMED, AcqRel, Relaxed).is_ok()
+        });
+        if claimed.is_none() {
+            FREED.fetch_add(1, AcqRel);
+        }
+        claimed
     }
 
     fn map() -> Option<&'static Stream> {
@@ -394,7 +405,9 @@ impl Stream {
         let occupancy = self.occupancy.load(Acquire);
         let occupant = self.occupied(occupancy)?;
         if !is_running(occupant.tid) {
-            let _ = self.occupancy.compare_exchange(occupancy, FREE, AcqRel, Relaxed);
+            if self.occupancy.compare_exchange(occupancy, FREE, AcqRel, Relaxed).is_ok() {
+                FREED.fetch_add(1, AcqRel);
+            }
             return None;
         }
         (self.occupancy.load(Relaxed) == occupancy).then_some(occupant)
@@ -427,6 +440,7 @@ unsafe extern "C" fn ended(_stream: *mut c_void) {
         }
         local.stream.set(std::ptr::null_mut());
         stream.occupancy.store(FREE, Release);
+        FREED.fetch_add(1, AcqRel);
     }
     local.set_guard(guard);
 }
