@@ -1,6 +1,8 @@
 //! Blocks that cross threads, and threads that come and go.
 
 use crate::harness::{Case, Traced, analyzer, machine};
+use prof::{BlockKind, Reader, varint};
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -42,6 +44,25 @@ fn threads_that_come_and_go_lose_nothing() {
     let (truth, measured) = (traced.truth("live"), traced.measured());
     let ratio = measured["leak_in_thread"].0 as f64 / truth["leak_in_thread"].0 as f64;
     assert!((ratio - 1.0).abs() < 0.001, "{ratio} of the truth");
+}
+
+/// Threads one after the other go on with one stream.
+#[test]
+fn threads_that_come_and_go_take_turns() {
+    if machine().only_samples() {
+        return;
+    }
+    let traced = Case::new("threads_leak.c").arg("200").unchanged().exact();
+    let mut reader = Reader::new(File::open(&traced.profile).unwrap()).unwrap();
+    let mut streams = HashSet::new();
+    while let Some(block) = reader.next_block().unwrap() {
+        let mut payload = block.payload;
+        if block.kind == BlockKind::Events {
+            streams.insert(varint::take(&mut payload).unwrap());
+        }
+    }
+    // The main thread's, and theirs.
+    assert_eq!(streams.len(), 2, "{streams:?}");
 }
 
 #[test]
