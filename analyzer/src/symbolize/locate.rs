@@ -36,11 +36,13 @@ impl LocatedFile {
     }
 }
 
-/// Is this the file that was recorded? By build-id if there was one, else by content hash.
+/// Is this the file that was recorded? By build-id if there was one, else by content hash. A file may have a build-id that
+/// was not recorded: old versions of `patchelf`, and so many Python wheels, move the note away from where the program
+/// headers, which are all that a process has, say that it is.
 fn is_recorded(image: &Image<'_>, elf: &Elf<'_>) -> bool {
     match (image.build_id, image.content_hash) {
         (Some(build_id), _) => elf.build_id() == Some(build_id),
-        (None, Some(hash)) => elf.build_id().is_none() && elf.content_hash() == Some(hash),
+        (None, Some(hash)) => elf.content_hash() == Some(hash),
         (None, None) => false,
     }
 }

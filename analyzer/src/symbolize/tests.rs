@@ -308,6 +308,29 @@ fn build_id_is_found_without_section_headers() {
 }
 
 #[test]
+fn a_build_id_that_the_program_headers_do_not_reach_was_not_recorded() {
+    const PT_NOTE: [u8; 4] = [4, 0, 0, 0];
+    let workshop = Workshop::new();
+    let mut library = Library::read(&workshop.build("libshop.so", &["-O2", "-g"]));
+    let mut bytes = fs::read(&library.path).unwrap();
+    let headers = u64::from_le_bytes(*bytes[0x20..].first_chunk().unwrap()) as usize;
+    let count = usize::from(bytes[0x38]);
+    for header in bytes[headers..].chunks_exact_mut(56).take(count) {
+        if header[..4] == PT_NOTE {
+            // p_offset, p_vaddr and p_paddr.
+            header[8..0x20].fill(0);
+        }
+    }
+    fs::write(&library.path, bytes).unwrap();
+    library.build_id = None;
+    library.content_hash = content_hash(&library.path);
+    let symbols = symbolize(&library.image(), &library.svmas(), &only_beside());
+    assert_eq!(library.names(&symbols), NAMES);
+    let file = MappedFile::open(&library.path).unwrap();
+    assert!(Elf::parse(file.bytes()).unwrap().build_id().is_some(), "in the sections");
+}
+
+#[test]
 fn what_cannot_be_read_has_a_reason() {
     let workshop = Workshop::new();
     fs::write(workshop.path("empty"), "").unwrap();
