@@ -19,6 +19,7 @@ enum { MOST_FRAMES = 1200 };
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *block, size_t size);
+void *__libc_memalign(size_t alignment, size_t size);
 
 static int out = -1;
 static unsigned long every = 1, allocations;
@@ -92,4 +93,19 @@ void *realloc(void *block, size_t size) {
   block = __libc_realloc(block, size);
   note(block);
   return block;
+}
+
+static void *aligned(size_t alignment, size_t size) {
+  void *block = __libc_memalign(alignment, size);
+  note(block);
+  return block;
+}
+
+void *memalign(size_t alignment, size_t size) { return aligned(alignment, size); }
+
+void *aligned_alloc(size_t alignment, size_t size) { return aligned(alignment, size); }
+
+int posix_memalign(void **block, size_t alignment, size_t size) {
+  *block = aligned(alignment, size);
+  return *block ? 0 : ENOMEM;
 }

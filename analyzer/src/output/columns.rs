@@ -222,12 +222,16 @@ fn chain(name: &str, callers: &[String], width: usize) -> String {
     if line.is_empty() { line } else { format!("{:INDENT$}{}", "", line.trim_start()) }
 }
 
-/// The last characters of a name, which say more than the first; `…` for the rest.
+/// The last characters of a name, which say more than the first, and of a library the first; `…` for the rest.
 pub(crate) fn cut(text: &str, width: usize) -> String {
     let text = plain(text);
     let len = text.chars().count();
     if len <= width {
         return text;
+    }
+    let is_library = text.ends_with(".so") || text.contains(".so.");
+    if is_library {
+        return text.chars().take(width.saturating_sub(1)).chain(['…']).collect();
     }
     ['…'].into_iter().chain(text.chars().skip(len + 1 - width)).collect()
 }
@@ -251,6 +255,9 @@ mod tests {
     fn long_names_are_cut() {
         assert_eq!(cut("größer", 6), "größer");
         assert_eq!(cut("größer!", 6), "…ößer!");
+        assert_eq!(cut("_umath.cpython-38-x86_64-linux-gnu.so", 12), "_umath.cpyt…");
+        assert_eq!(cut("libgfortran-ed201abd.so.3.0.0", 12), "libgfortran…");
+        assert_eq!(cut("libgfortran.so!fn+0x1240", 12), "…o!fn+0x1240");
     }
 
     #[test]

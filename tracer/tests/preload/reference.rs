@@ -5,15 +5,19 @@
 
 use crate::harness::{compiled, machine, tool_on, tracer};
 use prof::{BlockKind, Event, EventDecoder, Reader, varint};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::env;
 use std::fs::{self, File};
+use std::io::{BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::rc::Rc;
 
 /// At least so much of the stacks has to be equal: a signal or the C library's own end of a stack may differ.
 const EQUAL: f64 = 0.999;
 
-type Stacks = HashMap<u64, VecDeque<Vec<u64>>>;
+/// Of each block the stacks that it was allocated from, in order, leaf first.
+type Stacks = HashMap<u64, VecDeque<Rc<[u64]>>>;
 
 /// Runs a program with both libraries, every `every`-th stack captured by the reference; compares.
 fn compare(program: &Path, args: &[&str], every: u32) {
@@ -22,30 +26,27 @@ fn compare(program: &Path, args: &[&str], every: u32) {
     }
     let reference = compiled("reference_stacks.c", "reference_stacks.so", &["-fPIC", "-shared"]);
     let directory = tempfile::tempdir().unwrap();
-    let [profile, expected] = ["run.prof", "expected"].map(|name| directory.path().join(name));
+    let [profile, captured] = ["run.prof", "captured"].map(|name| directory.path().join(name));
     let status = machine()
         .command(program, &[tracer(), reference])
         .args(args)
         .env("LIBTRACE", format!("interval=every,lossless=on,out={}", profile.display()))
-        .env("REFERENCE_OUT", &expected)
+        .env("REFERENCE_OUT", &captured)
         .env("REFERENCE_EVERY", every.to_string())
         .env("PYTHONMALLOC", "malloc")
         .stdout(Stdio::null())
         .status();
     assert!(status.unwrap().success(), "{} failed", program.display());
-    let mut recorded = recorded(&profile);
-    let mut expected_stacks = Stacks::new();
-    each_expected(&fs::read(&expected).unwrap(), |block, stack| {
-        expected_stacks.entry(block).or_default().push_back(stack);
-    });
+    let expected = expected(BufReader::new(File::open(&captured).unwrap()));
+    let mut recorded = recorded(&profile, &expected);
     let (mut compared, mut equal, mut earlier, mut doubtful) = (0u64, 0u64, 0u64, 0u64);
     let mut example = None;
-    for (block, mut expected) in expected_stacks {
+    for (block, mut expected) in expected {
         let mut ours = recorded.remove(&block).unwrap_or_default();
         // What was allocated there unrecorded, before tracing began or by the tracer as it began, is known by its stack alone.
         while let Some(stack) = expected.pop_back() {
             let may_be_unrecorded = expected.len() + 1 > ours.len();
-            let is_recorded = |own: &&Vec<u64>| !may_be_unrecorded || stack.is_empty() || **own == stack;
+            let is_recorded = |own: &&Rc<[u64]>| !may_be_unrecorded || stack.is_empty() || **own == stack;
             if ours.back().filter(is_recorded).is_none() {
                 earlier += u64::from(!stack.is_empty());
                 doubtful += u64::from(!stack.is_empty() && !ours.is_empty());
@@ -71,11 +72,12 @@ fn compare(program: &Path, args: &[&str], every: u32) {
     assert!(share >= EQUAL, "{equal} of {compared} are equal, not {example:x?}");
 }
 
-/// Of each block the stacks that it was allocated from, in order, leaf first.
-fn recorded(profile: &Path) -> Stacks {
+/// Of the blocks in `wanted`.
+fn recorded(profile: &Path, wanted: &Stacks) -> Stacks {
     let mut reader = Reader::new(File::open(profile).unwrap()).unwrap();
     let mut streams = HashMap::<u64, (EventDecoder, Vec<u64>)>::new();
     let mut births = Vec::new();
+    let mut known = HashSet::<Rc<[u64]>>::new();
     while let Some(block) = reader.next_block().unwrap() {
         let mut input = block.payload;
         if block.kind != BlockKind::Events {
@@ -89,7 +91,10 @@ fn recorded(profile: &Path) -> Stacks {
                 | Event::Realloc { key, stamp, kept, site, .. } => {
                     stack.truncate(kept);
                     stack.extend_from_slice(decoder.pushed(site));
-                    births.push((stamp, key, stack.iter().rev().copied().collect()));
+                    if wanted.contains_key(&key) {
+                        let leaf_first: Vec<_> = stack.iter().rev().copied().collect();
+                        births.push((stamp, key, shared(&mut known, &leaf_first)));
+                    }
                 }
                 _ => {}
             }
@@ -104,15 +109,29 @@ fn recorded(profile: &Path) -> Stacks {
     stacks
 }
 
-fn each_expected(bytes: &[u8], mut take: impl FnMut(u64, Vec<u64>)) {
-    let words: Vec<u64> =
-        bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect();
-    let mut rest = &words[..];
-    while let [block, depth, tail @ ..] = rest {
-        let (stack, tail) = tail.split_at(*depth as usize);
-        take(*block, stack.to_vec());
-        rest = tail;
+/// Of the blocks of which at least one stack was captured; the stacks that were not are empty.
+fn expected(mut file: impl Read) -> Stacks {
+    let mut word = || {
+        let mut bytes = [0; 8];
+        file.read_exact(&mut bytes).ok().map(|()| u64::from_le_bytes(bytes))
+    };
+    let (mut stacks, mut known) = (Stacks::new(), HashSet::new());
+    while let Some(block) = word() {
+        let depth = word().unwrap();
+        let stack: Vec<u64> = (0..depth).map(|_| word().unwrap()).collect();
+        stacks.entry(block).or_default().push_back(shared(&mut known, &stack));
     }
+    stacks.retain(|_, stacks| stacks.iter().any(|stack| !stack.is_empty()));
+    stacks
+}
+
+/// The one copy of a stack.
+fn shared(known: &mut HashSet<Rc<[u64]>>, stack: &[u64]) -> Rc<[u64]> {
+    known.get(stack).cloned().unwrap_or_else(|| {
+        let copy = Rc::<[u64]>::from(stack);
+        known.insert(copy.clone());
+        copy
+    })
 }
 
 #[test]
@@ -166,4 +185,17 @@ fn stacks_of_the_compiler() {
     let cc1plus = compiler(&["-print-prog-name=cc1plus"]);
     let args = ["-quiet", "-std=c++17", "-fpreprocessed", whole.to_str().unwrap(), "-o", "/dev/null"];
     compare(Path::new(cc1plus.trim()), &args, 29);
+}
+
+/// `REFERENCE_COMMAND` names the program and its arguments, `REFERENCE_EVERY` how many of its allocations are one comparison.
+#[test]
+fn stacks_of_a_program_that_is_named() {
+    let Ok(command) = env::var("REFERENCE_COMMAND") else {
+        return println!("skipped: REFERENCE_COMMAND names no program");
+    };
+    let every =
+        env::var("REFERENCE_EVERY").map_or(1, |every| every.parse().expect("REFERENCE_EVERY is a number"));
+    let mut words = command.split_whitespace();
+    let program = Path::new(words.next().expect("REFERENCE_COMMAND is empty"));
+    compare(program, &words.collect::<Vec<_>>(), every);
 }
