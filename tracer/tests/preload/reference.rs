@@ -4,7 +4,7 @@
 //! with `backtrace()`.
 
 use crate::harness::{compiled, machine, tool_on, tracer};
-use prof::{BlockKind, Event, EventDecoder, Reader, varint};
+use prof::{BlockKind, Event, EventDecoder, Reader, Record, Records, varint};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::env;
 use std::fs::{self, File};
@@ -78,8 +78,13 @@ fn recorded(profile: &Path, wanted: &Stacks) -> Stacks {
     let mut streams = HashMap::<u64, (EventDecoder, Vec<u64>)>::new();
     let mut births = Vec::new();
     let mut known = HashSet::<Rc<[u64]>>::new();
+    let mut own_code = Vec::new();
     while let Some(block) = reader.next_block().unwrap() {
         let mut input = block.payload;
+        if block.kind == BlockKind::Records {
+            let records = Records::new(block.time, block.payload).map(Result::unwrap);
+            own_code.extend(records.filter_map(code_of_tracer).flatten());
+        }
         if block.kind != BlockKind::Events {
             continue;
         }
@@ -103,10 +108,21 @@ fn recorded(profile: &Path, wanted: &Stacks) -> Stacks {
     // Stable: a stream's order stands where its stamps are equal.
     births.sort_by_key(|(stamp, ..)| *stamp);
     let mut stacks = Stacks::new();
+    let is_tracers = |frame: &u64| own_code.iter().any(|(start, len)| (*start..start + len).contains(frame));
     for (_, key, stack) in births {
+        // An `operator new` of the tracer's own, which a process without a C++ runtime gets, is on the stack.
+        let own = usize::from(stack.first().is_some_and(is_tracers));
+        let stack = if own == 0 { stack } else { shared(&mut known, &stack[own..]) };
         stacks.entry(key).or_default().push_back(stack);
     }
     stacks
+}
+
+fn code_of_tracer(record: Record) -> Option<Vec<(u64, u64)>> {
+    match record {
+        Record::Module { path, ranges, .. } if path.ends_with("/libtrace.so") => Some(ranges),
+        _ => None,
+    }
 }
 
 /// Of the blocks of which at least one stack was captured; the stacks that were not are empty.
