@@ -10,7 +10,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 const TIMES: &str = "F@T names an instant of a file: 10m, 1h30m, 90s (since the start of the process), 50% (of the \
-                     time traced), start, end, peak, or a mark's name. Without @T it is the end of the file.";
+                     time traced), start, end, peak, exit (before the process freed what it had in order to end), or a \
+                     mark's name. Without @T it is the end of the file.";
 
 /// Finds what grows in the native memory of long-running processes.
 #[derive(Parser, Debug)]
@@ -67,7 +68,7 @@ pub struct Run {
 pub struct Report {
     /// A recording
     pub file: PathBuf,
-    /// The part to look at, such as 10m..70m or start..peak
+    /// The part to look at, such as 10m..70m or start..peak; start..exit without it
     #[arg(long, value_name = "A..B")]
     pub span: Option<String>,
     /// Write JSON

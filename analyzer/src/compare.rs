@@ -175,7 +175,8 @@ fn matched(
     }
     let since = before.at;
     let instants = vec![Instant { at: since, since }, Instant { at: after.at, since }];
-    let mut replayed = after.replay(&Plan { instants, grid, ..Plan::default() })?;
+    let levels = if grid.is_none() { after.levels_to_exit() } else { Vec::new() };
+    let mut replayed = after.replay(&Plan { instants, grid, levels, ..Plan::default() })?;
     let history = replayed.history.take();
     let [first, second] = &replayed.snapshots[..] else { unreachable!("one snapshot for each instant") };
     let changed = matched_rows(first, second);
@@ -189,6 +190,7 @@ fn matched(
         warnings.extend(damage_warning(before, None));
     }
     warnings.extend(file_warnings(after, &replayed));
+    warnings.extend(after.exit_warning(&replayed.levels));
     warnings.extend(missing_warning(&tree));
     let comparison = Comparison {
         before: before.side(first.live),

@@ -2,9 +2,12 @@
 
 use crate::compare::{Error, Side};
 use crate::estimate::Estimate;
-use crate::instant::{At, InstantError, Target};
+use crate::exit;
+use crate::instant::{At, Found, InstantError, Target};
+use crate::levels::Level;
 use crate::profile::Profile;
 use crate::replay::{Instant, Plan, Replayed, replay};
+use crate::shape::Grid;
 use crate::survey::Survey;
 use crate::units::Seconds;
 use prof::{Nanos, ReadError};
@@ -66,6 +69,26 @@ impl Input {
         Ok(Input { at, typed: typed.clone(), ..self.clone() })
     }
 
+    /// Whether what the process freed in order to end is left out.
+    pub fn is_before_exit(&self) -> bool {
+        self.typed == At::Exit && self.at < self.survey.end()
+    }
+
+    /// The instants whose levels tell whether the process has freed what it had when it is looked at; else none.
+    pub(crate) fn levels_to_exit(&self) -> Vec<Nanos> {
+        let is_after = self.survey.has_exited() && self.at == self.survey.end() && self.typed != At::Exit;
+        if is_after { Grid::new(self.survey.start(), self.at).times().to_vec() } else { Vec::new() }
+    }
+
+    /// Says so where they do.
+    pub(crate) fn exit_warning(&self, levels: &[Level]) -> Option<String> {
+        let path = self.profile.path().display();
+        let begin = Seconds(self.survey.seconds(exit::begin(levels)?));
+        Some(format!(
+            "{path}: the process freed what it had as it ended; {path}@exit, at {begin}, is before that"
+        ))
+    }
+
     /// The same file at an instant that is known to be in it.
     pub(crate) fn at_instant(&self, at: Nanos) -> Input {
         Input { at, ..self.clone() }
@@ -73,13 +96,21 @@ impl Input {
 
     fn resolve(profile: &Profile, survey: &Survey, at: &At) -> Result<Nanos, Error> {
         let path = || profile.path().to_owned();
-        let peak = || {
-            let instants = vec![Instant { at: survey.end(), since: Nanos(0) }];
+        let find = |found| {
+            let end = survey.end();
+            let instants = vec![Instant { at: end, since: Nanos(0) }];
             let plan = Plan { instants, ..Plan::default() };
-            let replayed = replay(profile, survey, &plan).map_err(Failed::Read)?;
-            Ok(replayed.peak.time)
+            let replay = |plan: Plan| replay(profile, survey, &plan).map_err(Failed::Read);
+            match found {
+                Found::Peak => Ok(replay(plan)?.peak.time),
+                Found::Exit if !survey.has_exited() => Ok(end),
+                Found::Exit => {
+                    let levels = Grid::new(survey.start(), end).times().to_vec();
+                    Ok(exit::begin(&replay(Plan { levels, ..plan })?.levels).unwrap_or(end))
+                }
+            }
         };
-        at.resolve(survey, peak).map_err(|error| match error {
+        at.resolve(survey, find).map_err(|error| match error {
             Failed::Read(error) => Error::Read(path(), error),
             Failed::Instant(error) => Error::Instant(path(), error),
         })

@@ -23,12 +23,23 @@ pub enum At {
     End,
     /// When most bytes were live.
     Peak,
+    /// Before the process freed what it had in order to end; as [`At::End`] where it did not.
+    Exit,
     /// Since the start of the process.
     Time(Nanos),
     /// Of the time traced, in percent.
     Percent(f64),
     /// A mark's name; of several with one name the last.
     Mark(String),
+}
+
+/// An instant that only the events tell of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Found {
+    /// That of [`At::Peak`].
+    Peak,
+    /// That of [`At::Exit`].
+    Exit,
 }
 
 /// Why an instant cannot be had.
@@ -60,7 +71,7 @@ impl fmt::Display for InstantError {
             }
             InstantError::Unknown(text) => write!(
                 f,
-                "'{text}' is not a mark of the file, and not one of 10m, 1h30m, 90s, 50%, start, end, peak"
+                "'{text}' is not a mark of the file, and not one of 10m, 1h30m, 90s, 50%, start, end, peak, exit"
             ),
         }
     }
@@ -96,6 +107,7 @@ impl At {
             "start" => Ok(At::Start),
             "end" => Ok(At::End),
             "peak" => Ok(At::Peak),
+            "exit" => Ok(At::Exit),
             _ => match (percent(), duration(text)) {
                 (Some(percent), _) if percent > 100.0 => Err(InstantError::Percent(percent)),
                 (Some(percent), _) => Ok(At::Percent(percent)),
@@ -105,20 +117,21 @@ impl At {
         }
     }
 
-    /// The instant in a file; `peak` finds the file's.
+    /// The instant in a file; `find` looks for those that its events tell of.
     ///
     /// # Errors
-    /// Where the file does not have it, and those of `peak`.
+    /// Where the file does not have it, and those of `find`.
     pub fn resolve<E: From<InstantError>>(
         &self,
         survey: &Survey,
-        peak: impl FnOnce() -> Result<Nanos, E>,
+        find: impl FnOnce(Found) -> Result<Nanos, E>,
     ) -> Result<Nanos, E> {
         let end = survey.end();
         let at = match self {
             At::Start => survey.start(),
             At::End => end,
-            At::Peak => peak()?,
+            At::Peak => find(Found::Peak)?,
+            At::Exit => find(Found::Exit)?,
             At::Percent(percent) => {
                 let (start, span) = (survey.start().0, end.0.saturating_sub(survey.start().0));
                 Nanos(start + (span as f64 * percent / 100.0) as u64)
@@ -181,6 +194,7 @@ mod tests {
             ("a.prof@start", "a.prof", At::Start),
             ("a.prof@end", "a.prof", At::End),
             ("a.prof@peak", "a.prof", At::Peak),
+            ("a.prof@exit", "a.prof", At::Exit),
             ("a.prof@10m", "a.prof", seconds(600.0)),
             ("a.prof@1h30m", "a.prof", seconds(5400.0)),
             ("a.prof@90s", "a.prof", seconds(90.0)),

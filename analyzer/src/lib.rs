@@ -17,6 +17,7 @@
 //! blocks    keys                            → live blocks
 //! live      changes                         → live blocks, and their sums by stack
 //! levels    instants                        → how much is live at them
+//! exit      levels                          → when the process began to free all that it had
 //! ledger    changes                         → what each stack allocates, what dies young, ages
 //! past      a forked process              → its parents' changes
 //! replay    the seven above, over a file     → snapshots at instants, scans at those of a grid
@@ -54,6 +55,7 @@ pub mod blocks;
 pub mod shape;
 pub mod live;
 mod levels;
+mod exit;
 pub mod ledger;
 mod past;
 pub mod replay;

@@ -51,6 +51,8 @@ pub struct Story {
     pub mappings: Holders,
     /// Where the allocator holds memory: what was live when most was.
     pub peak: Option<Standing>,
+    /// Whether the span ends where the process began to free what it had.
+    pub is_before_exit: bool,
 }
 
 /// What a stack held of a resource at both instants.
@@ -159,6 +161,7 @@ pub fn tell(
         survey,
         heap: &heap,
         end: after.at,
+        last: if after.is_before_exit() { "F@exit" } else { "F" },
         grower,
         creator: threads.first(),
         mapper: mappings.first(),
@@ -170,7 +173,20 @@ pub fn tell(
     };
     let (verdict, advice) = (words::verdict(&figures), words::advice(&figures));
     let grid = history.grid;
-    Ok(Story { comparison, names, grid, stacks, heap, finding, verdict, advice, threads, mappings, peak })
+    Ok(Story {
+        comparison,
+        names,
+        grid,
+        stacks,
+        heap,
+        finding,
+        verdict,
+        advice,
+        threads,
+        mappings,
+        peak,
+        is_before_exit: after.is_before_exit(),
+    })
 }
 
 /// How the stacks that end in some nodes develop.

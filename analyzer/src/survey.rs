@@ -6,6 +6,7 @@ use crate::threads::Threads;
 use crate::units::Bytes;
 use crate::vitals::{Steps, Vitals};
 use prof::read::What;
+use prof::record::EXITED;
 use prof::{Damage, Generation, Header, Lost, ModuleId, Nanos, Record, RunId, weight};
 use std::fmt;
 use std::path::PathBuf;
@@ -201,6 +202,11 @@ impl Survey {
     /// The last instant of which everything is in the file.
     pub fn end(&self) -> Nanos {
         self.complete.unwrap_or(self.last_block)
+    }
+
+    /// Whether the file goes on to the end of its process, which ended by itself.
+    pub fn has_exited(&self) -> bool {
+        self.ended.as_deref() == Some(EXITED)
     }
 
     /// The first instant of the process that tracing saw.

@@ -68,6 +68,7 @@ fn weigh_surveyed(
     let plan = |at| Plan {
         instants: vec![Instant { at, since: at }],
         allocated_by_stack: value == Value::Allocated,
+        levels: if value == Value::Live { input.levels_to_exit() } else { Vec::new() },
         ..Plan::default()
     };
     let mut at = input.at;
@@ -99,6 +100,7 @@ fn weigh_surveyed(
         tree.add(&replayed.stacks, &frames, rows.iter().map(named));
     }
     let mut warnings = file_warnings(input, &replayed);
+    warnings.extend(input.exit_warning(&replayed.levels));
     if let (Value::Allocated, Some(segment)) = (value, &input.survey.segment) {
         let (path, number) = (input.profile.path().display(), segment.number);
         let from = Seconds(input.survey.seconds(segment.time));

@@ -98,6 +98,20 @@ static void live_leak(void) {
   say("ticks", "leak", 1, 100);
 }
 
+// The same, and all of it is freed before the end, as of a session that is closed.
+static void closed(void) {
+  static struct blocks session;
+  for (int tick = 1; tick <= 100; tick++) {
+    until(tick);
+    serve();
+    for (int i = 0; i < 100; i++) session.all[session.count++] = touched(leak(6000), 6000);
+  }
+  print_site(&at_leak);
+  say("ticks", "leak", 1, 100);
+  until(103);
+  while (session.count > 0) free(session.all[--session.count]);
+}
+
 // 64 threads have 64 MB at once, free it, and stay. A block at the end of each arena keeps it from being cut.
 enum { THREADS = 64 };
 COUNTS(work);
@@ -308,7 +322,7 @@ int main(int argc, char **argv) {
   } classes[] = {
       {"leak", live_leak}, {"arenas", arenas},     {"threshold", threshold}, {"threads", threads},
       {"mappings", mappings}, {"warm-up", warm_up}, {"sawtooth", sawtooth},   {"step", step},
-      {"copy-on-write", copy_on_write}, {"nothing", nothing},
+      {"copy-on-write", copy_on_write}, {"nothing", nothing}, {"closed", closed},
   };
   begin();
   serve();

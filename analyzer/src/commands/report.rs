@@ -4,7 +4,7 @@ use super::{lookup, span, width, write_json, write_to};
 use crate::cli::Report;
 use crate::message::{self, SymbolBar};
 use analyzer::input::Input;
-use analyzer::instant::Target;
+use analyzer::instant::{At, Target};
 use analyzer::output::table::Extent;
 use analyzer::output::{report_json, report_text};
 use analyzer::story::tell;
@@ -12,7 +12,7 @@ use anyhow::Result;
 
 pub fn run(options: &Report) -> Result<()> {
     let choice = options.table.choice(&options.selection)?;
-    let (from, to) = span(options.span.as_deref())?;
+    let (from, to) = span(options.span.as_deref(), At::Exit)?;
     let after = Input::open(&Target { path: options.file.clone(), at: to })?;
     let before = after.moved(&from)?;
     let mut bar = SymbolBar::new();

@@ -59,6 +59,8 @@ pub struct Report<'a> {
 struct Span {
     from_s: f64,
     to_s: f64,
+    /// Whether it ends where the process began to exit.
+    before_exit: bool,
 }
 
 /// Where the file is not the first of its process.
@@ -199,7 +201,7 @@ impl<'a> Report<'a> {
         });
         Report {
             version: VERSION,
-            span: Span { from_s: before.at.0, to_s: after.at.0 },
+            span: Span { from_s: before.at.0, to_s: after.at.0, before_exit: story.is_before_exit },
             complete_to_s: survey.seconds(survey.end()),
             ended: survey.ended.as_deref(),
             segment: survey.segment.as_ref().map(|segment| {

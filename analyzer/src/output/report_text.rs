@@ -99,8 +99,14 @@ fn write_wrapped(label: &str, text: &str, width: usize, out: &mut impl Write) ->
 fn write_facts(story: &Story, survey: &Survey, width: usize, out: &mut impl Write) -> io::Result<()> {
     let Comparison { before, after, growth, peak, allocated, .. } = &story.comparison;
     write_wrapped("process", &process(survey), width, out)?;
-    writeln!(out, "span       {} to {}", before.at, after.at)?;
     let end = Seconds(survey.seconds(survey.end()));
+    let mut span = format!("{} to {}", before.at, after.at);
+    if story.is_before_exit {
+        let rest = Duration(end.0 - after.at.0);
+        span += &format!(", where the process began to exit: what it freed in the last {rest} is left out");
+        span += " (--span start..end has all)";
+    }
+    write_wrapped("span", &span, width, out)?;
     let file = match &survey.ended {
         Some(reason) => format!("complete, up to {end}: {reason}"),
         None => {

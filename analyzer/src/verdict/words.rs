@@ -46,6 +46,8 @@ pub struct Figures<'a> {
     pub heap: &'a Development,
     /// The end of the span.
     pub end: Nanos,
+    /// As it is typed of a file F.
+    pub last: &'static str,
     /// The stack that grows most.
     pub grower: Option<Subject>,
     /// The stack that most threads were created by.
@@ -298,7 +300,7 @@ pub fn advice(figures: &Figures) -> Vec<String> {
             "Look at the stacks below that are steady: each line says where the memory is allocated, not where it \
              should be freed."
                 .to_owned(),
-            "See it as a picture: analyzer diff F@50% F -o growth.svg".to_owned(),
+            format!("See it as a picture: analyzer diff F@50% {} -o growth.svg", figures.last),
         ],
         Class::AllocatorRetention => retention_advice(figures),
         Class::ThreadGrowth => {

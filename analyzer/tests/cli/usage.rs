@@ -62,7 +62,7 @@ fn instants_that_a_file_does_not_have() {
     let find = "analyzer: failed to find the instant in b.prof:";
     dir.run("diff b.prof@21s b.prof").fails(&format!("{find} 21.000 s is after the file's end at 20.500 s"));
     dir.run("flamegraph b.prof@noon").fails(&format!(
-        "{find} 'noon' is not a mark of the file, and not one of 10m, 1h30m, 90s, 50%, start, end, peak"
+        "{find} 'noon' is not a mark of the file, and not one of 10m, 1h30m, 90s, 50%, start, end, peak, exit"
     ));
     dir.run("diff b.prof@ b.prof").fails("analyzer: failed to read 'b.prof@': nothing stands after '@'");
     dir.run("diff b.prof@200% b.prof").fails("analyzer: failed to read 'b.prof@200%': 200% is above 100%");
@@ -117,7 +117,7 @@ fn a_span_of_a_report() {
     let json = Dir::recorded().run("report b.prof --span 5.5s..model --json");
     assert_eq!(json.code, Some(2));
     let json = Dir::recorded().run("report b.prof --span 5.5s..50% --json").json();
-    assert_eq!(json["span"], serde_json::json!({"from_s": 5.5, "to_s": 10.5}));
+    assert_eq!(json["span"], serde_json::json!({"from_s": 5.5, "to_s": 10.5, "before_exit": false}));
     assert_eq!(json["growth"][0]["retained_bytes"], 5000);
     assert_eq!(json["verdict"]["class"], "live-growth");
 }

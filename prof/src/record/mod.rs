@@ -290,6 +290,9 @@ pub enum Record<'a> {
     },
 }
 
+/// Why a stream ends whose process ended by itself.
+pub const EXITED: &str = "the process exited";
+
 const FACT: u8 = 0x01;
 const MODULE: u8 = 0x02;
 const MODULE_GONE: u8 = 0x03;

@@ -47,7 +47,7 @@ use held::Held;
 use images::Images;
 use mappings::Mappings;
 use orders::Said;
-use prof::record::Lost;
+use prof::record::{EXITED, Lost};
 use prof::{BlockKind, Event, Generation, Nanos, Record, RecordWriter, ThreadIndex, varint};
 use rustc_hash::FxHashMap;
 use samples::{Sample, Samples};
@@ -301,7 +301,7 @@ impl Writer {
             let own = own_thread::running();
             let is_last = is_time && threads::are_gone(own);
             let ending = match state {
-                FINISHING => Some("the process exited"),
+                FINISHING => Some(EXITED),
                 FLUSHING => Some("the process executed another program"),
                 _ if is_last => Some("the last thread ended"),
                 _ => None,

@@ -212,6 +212,26 @@ fn a_leak() {
     });
 }
 
+/// A session that has leaked frees it all when it is closed: what is live at the process's end says nothing of it.
+#[test]
+fn a_leak_that_is_freed_at_the_end() {
+    known("closed", |known| {
+        let words =
+            ["where the process began to exit", "Most comes from leak < closed < main", "F@50% F@exit"];
+        known.is("live-growth", &words);
+        assert_eq!(known.json["span"]["before_exit"], true, "{:#}", known.json["span"]);
+        let stack = known.grown("leak", "steady");
+        is_within("slope", &stack["slope_bytes_per_s"], &stack["slope_ci95"], known.slope("leak"));
+        let file = known.run.profile.to_str().unwrap();
+        let diff = |to: &str| analyzer(&["diff", &format!("{file}@start"), &format!("{file}{to}"), "--json"]);
+        let (before, after) = (diff("@exit"), diff(""));
+        let retained = |diff: &Value| as_integer(&diff["retained_bytes"]);
+        assert!(retained(&after) < retained(&before) / 10, "{before:#} {after:#}");
+        let warning = after["warnings"][0].as_str().unwrap_or_default();
+        assert!(warning.contains("@exit, at "), "{after:#}");
+    });
+}
+
 #[test]
 fn arenas_of_64_threads() {
     known("arenas", |known| {
