@@ -97,6 +97,8 @@ pub struct Comparison {
 /// What is known of a span beside the two instants, where one process is looked at in detail.
 #[derive(Debug)]
 pub struct Detail {
+    /// The second instant: where the first one's process began to exit, if that was to be found.
+    pub after: Input,
     /// The live set in between.
     pub history: History,
     /// Where the stacks that changed end in the comparison's tree.
@@ -117,12 +119,9 @@ pub fn compare_in_detail(
     lookup: &Lookup,
     mut progress: impl FnMut(Progress),
 ) -> Result<(Comparison, Detail), Error> {
-    let grid = Grid::new(before.at, after.at);
-    match matched(before, after, Some(grid), lookup, &mut progress) {
+    match matched(before, after, true, lookup, &mut progress) {
         Err(error) if error.is_damage() => {
-            let (before, after) = (before.checked()?, after.checked()?);
-            let grid = Grid::new(before.at, after.at);
-            matched(&before, &after, Some(grid), lookup, progress)
+            matched(&before.checked()?, &after.checked()?, true, lookup, progress)
         }
         result => result,
     }
@@ -156,7 +155,7 @@ fn compare_surveyed(
         if before.at < after.survey.start() {
             return matched_across(before, after, lookup, progress);
         }
-        Ok(matched(before, after, None, lookup, progress)?.0)
+        Ok(matched(before, after, false, lookup, progress)?.0)
     } else {
         aggregated(before, after, lookup, progress)
     }
@@ -166,7 +165,7 @@ fn compare_surveyed(
 fn matched(
     before: &Input,
     after: &Input,
-    grid: Option<Grid>,
+    in_detail: bool,
     lookup: &Lookup,
     progress: impl FnMut(Progress),
 ) -> Result<(Comparison, Detail), Error> {
@@ -174,9 +173,20 @@ fn matched(
         return Err(Error::Backwards(before.side(Estimate::default()), after.side(Estimate::default())));
     }
     let since = before.at;
-    let instants = vec![Instant { at: since, since }, Instant { at: after.at, since }];
-    let levels = if grid.is_none() { after.levels_to_exit() } else { Vec::new() };
-    let mut replayed = after.replay(&Plan { instants, grid, levels, ..Plan::default() })?;
+    let replay = |after: &Input| {
+        after.replay(&Plan {
+            instants: vec![Instant { at: since, since }, Instant { at: after.at, since }],
+            grid: in_detail.then(|| Grid::new(since, after.at)),
+            levels: after.levels_to_exit(),
+            ..Plan::default()
+        })
+    };
+    let mut replayed = replay(after)?;
+    let moved = after.at_exit(&replayed.levels).filter(|moved| moved.at >= since);
+    if let Some(moved) = &moved {
+        replayed = replay(moved)?;
+    }
+    let after = moved.as_ref().unwrap_or(after);
     let history = replayed.history.take();
     let [first, second] = &replayed.snapshots[..] else { unreachable!("one snapshot for each instant") };
     let changed = matched_rows(first, second);
@@ -190,7 +200,9 @@ fn matched(
         warnings.extend(damage_warning(before, None));
     }
     warnings.extend(file_warnings(after, &replayed));
-    warnings.extend(after.exit_warning(&replayed.levels));
+    if !in_detail {
+        warnings.extend(after.exit_warning(&replayed.levels));
+    }
     warnings.extend(missing_warning(&tree));
     let comparison = Comparison {
         before: before.side(first.live),
@@ -205,7 +217,7 @@ fn matched(
     };
     let history = history.unwrap_or_else(|| History::empty(since));
     let held = [first.held.clone(), second.held.clone()];
-    Ok((comparison, Detail { history, nodes, stacks: replayed.stacks, held }))
+    Ok((comparison, Detail { after: after.clone(), history, nodes, stacks: replayed.stacks, held }))
 }
 
 /// Of one process, whose second file begins after the first instant. It begins with all that was live then, and says when

@@ -23,6 +23,8 @@ pub struct Input {
     pub at: Nanos,
     /// The instant as it was typed.
     typed: At,
+    /// Whether it may turn out to be an earlier one.
+    is_until_exit: bool,
 }
 
 impl Input {
@@ -46,7 +48,7 @@ impl Input {
             survey = profile.survey().map_err(failed)?;
             found = Input::resolve(&profile, &survey, at);
         }
-        Ok(Input { at: found?, profile, survey, typed: at.clone() })
+        Ok(Input { at: found?, profile, survey, typed: at.clone(), is_until_exit: false })
     }
 
     /// The same instant, after every block has been checked.
@@ -57,7 +59,7 @@ impl Input {
         let survey =
             self.profile.survey().map_err(|error| Error::Read(self.profile.path().to_owned(), error))?;
         let at = Input::resolve(&self.profile, &survey, &self.typed)?;
-        Ok(Input { profile: self.profile.clone(), survey, at, typed: self.typed.clone() })
+        Ok(Input { survey, at, ..self.clone() })
     }
 
     /// The same file at another instant.
@@ -66,7 +68,12 @@ impl Input {
     /// Where the file does not have the instant.
     pub fn moved(&self, typed: &At) -> Result<Input, Error> {
         let at = Input::resolve(&self.profile, &self.survey, typed)?;
-        Ok(Input { at, typed: typed.clone(), ..self.clone() })
+        Ok(Input { at, typed: typed.clone(), is_until_exit: false, ..self.clone() })
+    }
+
+    /// The same file up to where its process began to exit, if it did, which is found as it is read.
+    pub fn until_exit(self) -> Input {
+        Input { is_until_exit: self.survey.has_exited(), ..self }
     }
 
     /// Whether what the process freed in order to end is left out.
@@ -80,7 +87,13 @@ impl Input {
         if is_after { Grid::new(self.survey.start(), self.at).times().to_vec() } else { Vec::new() }
     }
 
-    /// Says so where they do.
+    /// The same file where its process began to exit, if that is to be found and those levels tell.
+    pub(crate) fn at_exit(&self, levels: &[Level]) -> Option<Input> {
+        let at = exit::begin(levels).filter(|_| self.is_until_exit)?;
+        Some(Input { at, typed: At::Exit, is_until_exit: false, ..self.clone() })
+    }
+
+    /// Says that the process has freed what it had, where those levels tell.
     pub(crate) fn exit_warning(&self, levels: &[Level]) -> Option<String> {
         let path = self.profile.path().display();
         let begin = Seconds(self.survey.seconds(exit::begin(levels)?));

@@ -51,8 +51,8 @@ pub struct Story {
     pub mappings: Holders,
     /// Where the allocator holds memory: what was live when most was.
     pub peak: Option<Standing>,
-    /// Whether the span ends where the process began to free what it had.
-    pub is_before_exit: bool,
+    /// The span's end.
+    pub after: Input,
 }
 
 /// What a stack held of a resource at both instants.
@@ -124,7 +124,7 @@ pub fn tell(
 ) -> Result<Story, Error> {
     let (comparison, detail) = compare_in_detail(before, after, lookup, &mut progress)?;
     let names = comparison.tree.symbols.display(style);
-    let Detail { history, nodes, stacks: all_stacks, held } = detail;
+    let Detail { after, history, nodes, stacks: all_stacks, held } = detail;
     let shown: Vec<NodeHandle> =
         comparison.growth.stacks.iter().take(MOST_STACKS).map(|stack| stack.node).collect();
     let stacks = develop(&history, &nodes, &shown);
@@ -185,7 +185,7 @@ pub fn tell(
         threads,
         mappings,
         peak,
-        is_before_exit: after.is_before_exit(),
+        after,
     })
 }
 

@@ -42,9 +42,9 @@ fn open(typed: &str) -> Result<Input> {
     Ok(Input::open(&target)?)
 }
 
-/// `A..B`, each as it stands after '@'; from the start to `end` where nothing was typed.
-fn span(typed: Option<&str>, end: At) -> Result<(At, At)> {
-    let Some(typed) = typed else { return Ok((At::Start, end)) };
+/// `A..B`, each as it stands after '@'; all of the file where nothing was typed.
+fn span(typed: Option<&str>) -> Result<(At, At)> {
+    let Some(typed) = typed else { return Ok((At::Start, At::End)) };
     let failed = || format!("failed to read the span '{typed}'");
     let (from, to) = typed.split_once("..").context("'..' is missing").with_context(failed)?;
     Ok((At::parse(from).with_context(failed)?, At::parse(to).with_context(failed)?))

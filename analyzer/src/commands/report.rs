@@ -4,7 +4,7 @@ use super::{lookup, span, width, write_json, write_to};
 use crate::cli::Report;
 use crate::message::{self, SymbolBar};
 use analyzer::input::Input;
-use analyzer::instant::{At, Target};
+use analyzer::instant::Target;
 use analyzer::output::table::Extent;
 use analyzer::output::{report_json, report_text};
 use analyzer::story::tell;
@@ -12,8 +12,11 @@ use anyhow::Result;
 
 pub fn run(options: &Report) -> Result<()> {
     let choice = options.table.choice(&options.selection)?;
-    let (from, to) = span(options.span.as_deref(), At::Exit)?;
-    let after = Input::open(&Target { path: options.file.clone(), at: to })?;
+    let (from, to) = span(options.span.as_deref())?;
+    let mut after = Input::open(&Target { path: options.file.clone(), at: to })?;
+    if options.span.is_none() {
+        after = after.until_exit();
+    }
     let before = after.moved(&from)?;
     let mut bar = SymbolBar::new();
     let style = options.symbols.names.into();
@@ -21,12 +24,12 @@ pub fn run(options: &Report) -> Result<()> {
     let mut story = tell(&before, &after, &lookup, style, |progress| bar.update(progress))?;
     let names = (&mut story.names, style);
     let update = |progress| bar.update(progress);
-    let chosen = choice.apply(&mut story.comparison, names, [&before, &after], &lookup, update)?;
+    let chosen = choice.apply(&mut story.comparison, names, [&before, &story.after], &lookup, update)?;
     drop(bar);
     message::warn(&story.comparison.warnings);
     let extent = Extent { width: width(), top: options.top };
     write_to(None, |mut out| match options.json {
-        true => write_json(&report_json::Report::new(&story, &after.survey, &chosen, options.top), out),
-        false => report_text::write(&story, &after.survey, &chosen, extent, &mut out),
+        true => write_json(&report_json::Report::new(&story, &story.after.survey, &chosen, options.top), out),
+        false => report_text::write(&story, &story.after.survey, &chosen, extent, &mut out),
     })
 }

@@ -4,7 +4,7 @@ use super::{span, write_json, write_to};
 use crate::cli::Timeline;
 use crate::message;
 use analyzer::input::Input;
-use analyzer::instant::{At, Target};
+use analyzer::instant::Target;
 use analyzer::output::timeline_text::Canvas;
 use analyzer::output::{timeline_json, timeline_svg, timeline_text};
 use analyzer::timeline::draw;
@@ -18,7 +18,7 @@ const HEIGHT: usize = 16;
 const OTHER_LINES: usize = 22;
 
 pub fn run(options: &Timeline) -> Result<()> {
-    let (from, to) = span(options.span.as_deref(), At::End)?;
+    let (from, to) = span(options.span.as_deref())?;
     let after = Input::open(&Target { path: options.file.clone(), at: to })?;
     let before = after.moved(&from)?;
     let timeline = draw(&before, &after)?;

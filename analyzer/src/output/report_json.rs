@@ -201,7 +201,7 @@ impl<'a> Report<'a> {
         });
         Report {
             version: VERSION,
-            span: Span { from_s: before.at.0, to_s: after.at.0, before_exit: story.is_before_exit },
+            span: Span { from_s: before.at.0, to_s: after.at.0, before_exit: story.after.is_before_exit() },
             complete_to_s: survey.seconds(survey.end()),
             ended: survey.ended.as_deref(),
             segment: survey.segment.as_ref().map(|segment| {

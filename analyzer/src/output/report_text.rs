@@ -101,7 +101,7 @@ fn write_facts(story: &Story, survey: &Survey, width: usize, out: &mut impl Writ
     write_wrapped("process", &process(survey), width, out)?;
     let end = Seconds(survey.seconds(survey.end()));
     let mut span = format!("{} to {}", before.at, after.at);
-    if story.is_before_exit {
+    if story.after.is_before_exit() {
         let rest = Duration(end.0 - after.at.0);
         span += &format!(", where the process began to exit: what it freed in the last {rest} is left out");
         span += " (--span start..end has all)";
