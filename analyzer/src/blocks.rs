@@ -79,6 +79,12 @@ impl Tags {
         word.wrapping_sub(ONES) & !word & MARKS
     }
 
+    /// Marks the entries that there are: of their tags the topmost bit is set.
+    #[inline(always)]
+    fn full(self) -> u64 {
+        self.0 & 0x80_8080_8080
+    }
+
     #[inline(always)]
     fn set(&mut self, at: usize, tag: u64) {
         self.0 = self.0 & !(0xff << (8 * at)) | tag << (8 * at);
@@ -290,6 +296,18 @@ impl Blocks {
         })
     }
 
+    /// Gives `take` all, in the order of [`iter`](Self::iter).
+    #[inline]
+    pub fn each(&self, mut take: impl FnMut(Block)) {
+        for Bucket { tags, entries } in &self.buckets {
+            let mut full = tags.full();
+            while full != 0 {
+                entries.get(first(full)).and_then(Entry::block).into_iter().for_each(&mut take);
+                full &= full - 1;
+            }
+        }
+    }
+
     /// All, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = Block> {
         self.all().filter_map(Entry::block)
@@ -326,6 +344,9 @@ mod tests {
                 all
             };
             prop_assert_eq!(sorted(&mut blocks.iter()), sorted(&mut model.values().copied()));
+            let mut each = Vec::new();
+            blocks.each(|block| each.push(block));
+            prop_assert_eq!(each, blocks.iter().collect::<Vec<_>>());
         }
     }
 

@@ -83,7 +83,7 @@ pub struct Weight {
     /// Blocks.
     pub blocks: f64,
     /// Share of such blocks that is not sampled.
-    missed: f64,
+    pub missed: f64,
 }
 
 impl Weight {

@@ -7,6 +7,7 @@
 use crate::blocks::{Block, Blocks, MAX_SIZE};
 use crate::estimate::{Estimate, Sum, Weight};
 use crate::shape::scan::Cell;
+use crate::shape::tally::Tally;
 use crate::stacks::Stack;
 use crate::stream::{Birth, Change, Origin, Origins};
 use prof::{Nanos, ThreadIndex};
@@ -195,20 +196,12 @@ impl Live {
         }
     }
 
-    /// Live blocks by stack and cohort, in their order; about as many cells as `expected`.
-    pub fn cells(&self, origins: &Origins, expected: usize) -> Vec<Cell> {
-        let mut sums = FxHashMap::<u64, (Sum, u32)>::default();
-        sums.reserve(expected);
-        for block in self.blocks.iter() {
-            let (sum, samples) = sums.entry(Cell::key_of(block.stack, block.cohort)).or_default();
-            sum.add_block(block.size, origins.get(block.origin).1);
-            *samples += 1;
-        }
-        let cell =
-            |(key, (sum, samples)): (u64, (Sum, u32))| Cell::new(key, sum.value, sum.variance, samples);
-        let mut cells: Vec<Cell> = sums.into_iter().map(cell).collect();
-        cells.sort_unstable_by_key(Cell::key);
-        cells
+    /// Live blocks by stack and cohort, in their order.
+    pub fn cells(&self, origins: &Origins, tally: &mut Tally) -> Vec<Cell> {
+        self.blocks.each(|block| {
+            tally.add(Cell::key_of(block.stack, block.cohort), block.size, origins.get(block.origin).1);
+        });
+        tally.take()
     }
 }
 

@@ -309,7 +309,7 @@ impl<'a> Taker<'a> {
         }
         if let Some(scanner) = &mut self.scanner {
             while scanner.next().is_some_and(|next| next < time) {
-                scanner.take(self.live.len(), |expected| self.live.cells(origins, expected));
+                scanner.take(self.live.len(), |tally| self.live.cells(origins, tally));
             }
         }
         self.next = after_first(self.instants, self.scanner.as_ref(), &self.leveller);

@@ -17,6 +17,7 @@ pub mod grid;
 pub mod scan;
 pub mod series;
 pub mod survival;
+pub mod tally;
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@
 //! twice the distance. What is known of them is then coarser, and still evenly spaced.
 
 use crate::shape::Grid;
+use crate::shape::tally::Tally;
 use crate::stacks::Stack;
 use crate::survey::Recording;
 use std::sync::Arc;
@@ -87,6 +88,7 @@ impl History {
 #[derive(Debug)]
 pub struct Scanner {
     history: History,
+    tally: Tally,
     /// The next instant of the grid.
     next: usize,
     changes: u64,
@@ -103,7 +105,15 @@ impl Scanner {
         // A sample stands for many allocations, and costs far more to read.
         let visits_per_100 = if recording == Recording::Every { 10 } else { 10_000 };
         let history = History { grid, stride: 1, scans: Vec::new() };
-        Scanner { history, next: 0, changes: 0, changes_at_scan: 0, visits: 0, visits_per_100 }
+        Scanner {
+            history,
+            tally: Tally::default(),
+            next: 0,
+            changes: 0,
+            changes_at_scan: 0,
+            visits: 0,
+            visits_per_100,
+        }
     }
 
     /// When the live set is to be scanned next.
@@ -116,8 +126,8 @@ impl Scanner {
         self.changes += changes as u64;
     }
 
-    /// The next instant has been reached, with so many blocks live; `cells` scans them, and is told how many cells there were last.
-    pub fn take(&mut self, live: usize, cells: impl FnOnce(usize) -> Vec<Cell>) {
+    /// The next instant has been reached, with so many blocks live; `cells` scans them.
+    pub fn take(&mut self, live: usize, cells: impl FnOnce(&mut Tally) -> Vec<Cell>) {
         let step = self.next;
         self.next += 1;
         let is_last = self.next >= self.history.grid.times().len();
@@ -136,10 +146,9 @@ impl Scanner {
             self.coarsen();
             return;
         }
-        let last = self.history.scans.last().map_or(0, |scan| scan.cells.len());
         self.visits += live as u64;
         self.changes_at_scan = self.changes;
-        self.history.scans.push(Scan { step, cells: Arc::new(cells(last)) });
+        self.history.scans.push(Scan { step, cells: Arc::new(cells(&mut self.tally)) });
         while self.cells() > MOST_CELLS && self.history.stride < self.history.grid.steps() {
             self.coarsen();
         }
