@@ -9,18 +9,20 @@
 //! round 2:   8 9 10 11                                       held: 12
 //! ```
 //!
-//! Held events stay encoded, a few bytes each, until their round comes; then the streams are merged by
+//! Held events stay encoded, a few bytes each, until their round comes, and beyond some MiB in the file; then the streams are merged by
 //! stamp. Where two stamps are equal, deaths come first: the end of one life and the start of the next at one
 //! address are then in order, and [`live`](crate::live) mends the opposite case.
 
+use crate::profile::Store;
 use crate::stacks::Stack;
-use crate::stream::{BATCH, Birth, Change, Known, Origins, RECORDS, Stream};
+use crate::stream::{BATCH, Birth, Bytes, Change, Known, Origins, RECORDS, Stream};
 use prof::read::What;
 use prof::{Damage, Generation, MAX_DEPTH, Nanos, NodeId, Record, StreamIndex, varint};
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::collections::binary_heap::{BinaryHeap, PeekMut};
+use std::rc::Rc;
 
 /// Samples are numbered and blocks have addresses: this keeps their keys apart.
 const SAMPLE_KEY: u64 = 1 << 63;
@@ -40,8 +42,10 @@ pub struct Order {
     by_index: FxHashMap<StreamIndex, usize>,
     /// Streams that hold events.
     active: Vec<usize>,
-    /// Empty buffers to use again.
+    /// Buffers to use again.
     spare: Vec<Vec<u8>>,
+    /// Bytes of the blocks of events that are held in memory.
+    held: usize,
     /// Changes of several streams, in order, to be given together.
     merged: Vec<Change>,
 }
@@ -101,16 +105,22 @@ impl Order {
         self.node(node).map_or(Stack::EMPTY, |(stack, _)| stack)
     }
 
-    /// An empty buffer for a block of events.
+    /// A buffer for a block of events.
     pub fn buffer(&mut self) -> Vec<u8> {
         self.spare.pop().unwrap_or_default()
     }
 
-    /// Takes in a block of events.
+    /// Takes in a block of events. Where much is held already, and its payload can be read `again`, it is read again when
+    /// its turn comes, and its buffer can be used for others.
     ///
     /// # Errors
     /// Where it does not say of which stream it is.
-    pub fn events(&mut self, payload_offset: u64, payload: Vec<u8>) -> Result<(), Damage> {
+    pub fn events(
+        &mut self,
+        payload_offset: u64,
+        payload: Vec<u8>,
+        again: Option<&Rc<Store>>,
+    ) -> Result<(), Damage> {
         let mut rest = &payload[..];
         let Some(index) = varint::take(&mut rest).and_then(|n| u32::try_from(n).ok()).map(StreamIndex) else {
             let what = What::Malformed("a block of events without a stream");
@@ -125,7 +135,16 @@ impl Order {
         if !stream.holds_any() {
             self.active.push(at);
         }
-        stream.push(payload_offset, payload, from);
+        match again.filter(|_| self.held + payload.len() > MOST_HELD) {
+            Some(store) => {
+                stream.push(payload_offset, Bytes::Stored(store.clone(), payload.len()), from);
+                self.spare.push(payload);
+            }
+            None => {
+                self.held += payload.len();
+                stream.push(payload_offset, Bytes::Held(payload), from);
+            }
+        }
         Ok(())
     }
 
@@ -142,6 +161,7 @@ impl Order {
         give(&mut self.merged, &self.known.origins, &mut sink);
         let streams = &self.streams;
         self.active.retain(|&at| streams.get(at).is_some_and(Stream::holds_any));
+        self.held = self.active.iter().filter_map(|&at| streams.get(at)).map(Stream::held).sum();
         result
     }
 
@@ -202,6 +222,10 @@ impl Order {
         Ok(())
     }
 }
+
+/// Bytes of blocks of events that are held in memory. A program can make more in a round than a reader should take. In
+/// tests few, so that blocks are read again.
+const MOST_HELD: usize = if cfg!(test) { 64 } else { 16 << 20 };
 
 /// Runs as long as this are given as they are.
 const LONG: usize = BATCH / 4;

@@ -14,7 +14,7 @@ fn changes(file: &[u8]) -> Result<Vec<(u64, u64, Option<u64>)>, Damage> {
     let mut reader = Reader::new(file).unwrap();
     while let Some(block) = reader.next_block().unwrap() {
         if block.kind == BlockKind::Events {
-            order.events(block.payload_offset, block.payload.to_vec())?;
+            order.events(block.payload_offset, block.payload.to_vec(), None)?;
             continue;
         }
         for record in block.records() {
@@ -108,7 +108,7 @@ fn frames_that_are_kept_belong_to_the_new_generation() {
     file.events(SECOND, &mut log);
     let mut reader = Reader::new(&file.0[..]).unwrap();
     let block = reader.next_block().unwrap().unwrap();
-    order.events(block.payload_offset, block.payload.to_vec()).unwrap();
+    order.events(block.payload_offset, block.payload.to_vec(), None).unwrap();
     let mut stacks = Vec::new();
     let births = |change: &Change| change.birth.map(|birth| birth.stack);
     order.release(None, |changes, _| stacks.extend(changes.iter().filter_map(births))).unwrap();

@@ -83,13 +83,14 @@ fn read_parent(
     if survey.sound_bytes < bytes {
         return Err(failed(&format!("it has {} sound bytes of {bytes}", survey.sound_bytes)));
     }
-    let mut reader = parent.read(bytes).map_err(|error| failed(&error))?;
+    let (mut reader, store) = parent.open(bytes).map_err(|error| failed(&error))?;
     while let Some(block) = reader.next_block().map_err(|error| failed(&error))? {
         let offset = block.payload_offset;
         if block.kind == BlockKind::Events {
             if !past.is_skipped() {
+                let again = block.is_plain.then_some(&store);
                 let payload = reader.exchange(order.buffer());
-                order.events(offset, payload).map_err(|damage| failed(&damage))?;
+                order.events(offset, payload, again).map_err(|damage| failed(&damage))?;
             }
             continue;
         }

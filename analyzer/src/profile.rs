@@ -6,7 +6,9 @@ use prof::record::BadRecord;
 use prof::{BlockKind, Damage, ReadError, Reader};
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Where the bytes are; it can be read several times.
@@ -39,14 +41,20 @@ impl Profile {
     }
 
     /// A reader of its first `limit` bytes.
-    pub fn read(&self, limit: u64) -> Result<Reader<impl Read + '_>, ReadError> {
-        Reader::new(self.open()?.take(limit))
+    pub fn read(&self, limit: u64) -> Result<Reader<impl Read + use<>>, ReadError> {
+        Ok(self.open(limit)?.0)
     }
 
-    fn open(&self) -> io::Result<Box<dyn ReadSeek + '_>> {
+    /// A reader of its first `limit` bytes, and the same file to read parts of it again.
+    pub fn open(&self, limit: u64) -> Result<(Reader<impl Read + use<>>, Rc<Store>), ReadError> {
+        let store = self.store()?;
+        Ok((Reader::new(store.stream()?.take(limit))?, Rc::new(store)))
+    }
+
+    fn store(&self) -> io::Result<Store> {
         Ok(match &self.source {
-            Source::File => Box::new(open(&self.path)?),
-            Source::Memory(bytes) => Box::new(Cursor::new(&bytes[..])),
+            Source::File => Store::File(open(&self.path)?),
+            Source::Memory(bytes) => Store::Memory(bytes.clone()),
         })
     }
 
@@ -68,7 +76,7 @@ impl Profile {
     }
 
     fn survey_how(&self, is_checked: bool) -> Result<Survey, ReadError> {
-        let mut reader = Reader::new(self.open()?)?;
+        let mut reader = Reader::new(self.store()?.stream()?)?;
         let mut survey = Survey::new(reader.header(), is_checked);
         let damage = loop {
             match if is_checked { reader.next_block() } else { reader.next_records() } {
@@ -101,6 +109,39 @@ impl Profile {
         }
         survey.damage = damage;
         Ok(survey)
+    }
+}
+
+/// An opened profile, of which any part can be read at any time.
+#[derive(Debug)]
+pub enum Store {
+    /// On disk.
+    File(File),
+    /// All of it.
+    Memory(Arc<[u8]>),
+}
+
+impl Store {
+    /// From its beginning.
+    fn stream(&self) -> io::Result<Box<dyn ReadSeek>> {
+        Ok(match self {
+            Store::File(file) => Box::new(file.try_clone()?),
+            Store::Memory(bytes) => Box::new(Cursor::new(bytes.clone())),
+        })
+    }
+
+    /// Fills `out` with what stands from `offset` on.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or ends before.
+    pub fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        match self {
+            Store::File(file) => file.read_exact_at(out, offset),
+            Store::Memory(bytes) => {
+                let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..));
+                rest.unwrap_or(&[]).read_exact(out)
+            }
+        }
     }
 }
 

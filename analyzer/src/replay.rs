@@ -102,7 +102,7 @@ impl Replayed {
 /// Where the file cannot be opened or its header cannot be read any more; what can be read is used. And where a block
 /// is damaged that a survey has passed over: the survey's end is not the file's then.
 pub fn replay(profile: &Profile, survey: &Survey, plan: &Plan) -> Result<Replayed, ReadError> {
-    let mut reader = profile.read(survey.sound_bytes)?;
+    let (mut reader, store) = profile.open(survey.sound_bytes)?;
     let mut order = Order::default();
     let mut taker = Taker::new(plan, survey);
     let mut past = Past::new(survey.fork.as_ref());
@@ -121,8 +121,9 @@ pub fn replay(profile: &Profile, survey: &Survey, plan: &Plan) -> Result<Replaye
             BlockKind::Records => take_in(&block, profile, &mut past, &mut order, &mut taker),
             BlockKind::Events if past.is_skipped() => Ok(()),
             BlockKind::Events => {
+                let again = block.is_plain.then_some(&store);
                 let buffer = order.buffer();
-                order.events(offset, reader.exchange(buffer))
+                order.events(offset, reader.exchange(buffer), again)
             }
         };
         if let Err(damage) = taken {

@@ -1,5 +1,6 @@
 //! One stream of events: from its bytes to changes of the live set, in order, with their stacks.
 
+use crate::profile::Store;
 use crate::stacks::{Stack, Stacks};
 use crate::threads::Threads;
 use prof::event::name_text;
@@ -8,6 +9,7 @@ use prof::{Damage, Event, EventDecoder, Generation, Nanos, ThreadIndex, weight};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
+use std::rc::Rc;
 
 /// Who allocated, and at which sampling interval.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -74,6 +76,25 @@ pub struct Known {
     pub threads: Threads,
 }
 
+/// The payload of a block of events, which was found sound.
+#[derive(Debug)]
+pub enum Bytes {
+    /// In memory.
+    Held(Vec<u8>),
+    /// So many bytes of a file.
+    Stored(Rc<Store>, usize),
+}
+
+/// A block of events that is still to be read.
+#[derive(Debug)]
+struct Pending {
+    /// In the file.
+    offset: u64,
+    bytes: Bytes,
+    /// Where the first event starts in `bytes`.
+    at: usize,
+}
+
 /// The payload of a block of events.
 #[derive(Debug, Default)]
 struct Chunk {
@@ -109,7 +130,7 @@ pub struct Stream {
     origin: Option<Origin>,
     /// What is being read, and what follows it.
     chunk: Chunk,
-    chunks: VecDeque<Chunk>,
+    chunks: VecDeque<Pending>,
     /// The changes that were decoded last.
     ready: Vec<Change>,
     /// How many of them were taken.
@@ -130,8 +151,17 @@ impl Stream {
     }
 
     /// Takes in a block's payload from `offset` of the file on, whose events start at `at`.
-    pub fn push(&mut self, offset: u64, bytes: Vec<u8>, at: usize) {
-        self.chunks.push_back(Chunk { offset, bytes, at });
+    pub fn push(&mut self, offset: u64, bytes: Bytes, at: usize) {
+        self.chunks.push_back(Pending { offset, bytes, at });
+    }
+
+    /// Bytes of events that are held in memory.
+    pub fn held(&self) -> usize {
+        let held = self.chunks.iter().map(|chunk| match &chunk.bytes {
+            Bytes::Held(bytes) => bytes.len(),
+            Bytes::Stored(..) => 0,
+        });
+        self.chunk.bytes.len() + held.sum::<usize>()
     }
 
     /// Whether changes may be left.
@@ -171,8 +201,12 @@ impl Stream {
         let is_before = |time: Nanos| limit.is_none_or(|limit| time < limit);
         while self.damage.is_none() && self.ready.len() < BATCH && is_before(self.time) {
             self.damage = self.decode_chunk(limit, known).err();
-            if self.chunk.at == self.chunk.bytes.len() && !self.next_chunk(spare) {
-                break;
+            if self.damage.is_none() && self.chunk.at == self.chunk.bytes.len() {
+                match self.next_chunk(spare) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(damage) => self.damage = Some(damage),
+                }
             }
         }
         match self.damage {
@@ -225,15 +259,24 @@ impl Stream {
 
     /// Goes on with the next chunk, where there is one.
     #[cold]
-    fn next_chunk(&mut self, spare: &mut Vec<Vec<u8>>) -> bool {
-        let next = self.chunks.pop_front();
-        let is_any = next.is_some();
-        let mut bytes = std::mem::replace(&mut self.chunk, next.unwrap_or_default()).bytes;
-        if bytes.capacity() > 0 {
-            bytes.clear();
-            spare.push(bytes);
+    fn next_chunk(&mut self, spare: &mut Vec<Vec<u8>>) -> Result<bool, Damage> {
+        let last = std::mem::take(&mut self.chunk).bytes;
+        if last.capacity() > 0 {
+            spare.push(last);
         }
-        is_any
+        let Some(Pending { offset, bytes, at }) = self.chunks.pop_front() else { return Ok(false) };
+        let bytes = match bytes {
+            Bytes::Held(bytes) => bytes,
+            Bytes::Stored(store, len) => {
+                let mut bytes = spare.pop().unwrap_or_default();
+                bytes.resize(len, 0);
+                // It was there when the block was found sound.
+                store.read_at(offset, &mut bytes).map_err(|_| Damage::Cut { offset, bytes: 0 })?;
+                bytes
+            }
+        };
+        self.chunk = Chunk { offset, bytes, at };
+        Ok(true)
     }
 
     /// Takes in what is not a change.

@@ -120,6 +120,8 @@ pub struct Block<'a> {
     pub payload_offset: u64,
     /// Bytes that its payload takes in the file, packed or not.
     pub payload_len: u64,
+    /// Whether the payload stands in the file as it is.
+    pub is_plain: bool,
     /// The content, unpacked, where it has been read.
     pub payload: &'a [u8],
 }
@@ -237,6 +239,7 @@ impl<R: Read> Reader<R> {
             time: frame.time,
             payload_offset,
             payload_len: frame.len as u64,
+            is_plain: frame.is_plain(),
             payload: &self.payload,
         }
     }
