@@ -9,7 +9,7 @@
 //! round 2:   8 9 10 11                                       held: 12
 //! ```
 //!
-//! Held events stay encoded, a few bytes each, until their round comes, and beyond some MiB in the file; then the streams are merged by
+//! Held events stay encoded, a few bytes each, until their round comes, and beyond 1 MiB in the file; then the streams are merged by
 //! stamp. Where two stamps are equal, deaths come first: the end of one life and the start of the next at one
 //! address are then in order, and [`live`](crate::live) mends the opposite case.
 
@@ -223,9 +223,10 @@ impl Order {
     }
 }
 
-/// Bytes of blocks of events that are held in memory. A program can make more in a round than a reader should take. In
-/// tests few, so that blocks are read again.
-const MOST_HELD: usize = if cfg!(test) { 64 } else { 16 << 20 };
+/// Bytes of blocks of events that are held in memory: a program can make far more in a round than a reader should take, and
+/// what is read again soon before it is decoded is in the processor's caches then. In tests few, so that blocks are read
+/// again.
+const MOST_HELD: usize = if cfg!(test) { 64 } else { 1 << 20 };
 
 /// Runs as long as this are given as they are.
 const LONG: usize = BATCH / 4;
