@@ -9,8 +9,8 @@
 //! round 2:   8 9 10 11                                       held: 12
 //! ```
 //!
-//! Held events stay encoded, a few bytes each, until their round comes, and beyond 1 MiB in the file; then the streams are merged by
-//! stamp. Where two stamps are equal, deaths come first: the end of one life and the start of the next at one
+//! Held events stay encoded, a few bytes each, until their round comes, and beyond 1 MiB in the file; then the streams are
+//! merged by stamp. Where two stamps are equal, deaths come first: the end of one life and the start of the next at one
 //! address are then in order, and [`live`](crate::live) mends the opposite case.
 
 use crate::profile::Store;
