@@ -172,23 +172,45 @@ fn created_by(figures: &Figures) -> Option<String> {
     Some(format!("Most threads are created by {name}: {count} of them."))
 }
 
+/// What most of the memory is that is neither the heap nor stacks of threads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mapped {
+    /// Anonymous memory.
+    Itself,
+    /// Memory that processes can share, as under /dev/shm.
+    Shared,
+    /// Pages of files, as of libraries.
+    Files,
+}
+
+impl Mapped {
+    fn most(figures: &Figures, parts: &Parts) -> Mapped {
+        let grown = |vital| {
+            let at = |time| figures.survey.vitals.at(vital, time).unwrap_or(0) as i64;
+            at(parts.to) - at(parts.from)
+        };
+        if parts.get(Name::Mapped) >= parts.get(Name::FileShm) {
+            Mapped::Itself
+        } else if grown(Vital::RssShmem) >= grown(Vital::RssFile) {
+            Mapped::Shared
+        } else {
+            Mapped::Files
+        }
+    }
+}
+
 fn mapped_growth(figures: &Figures) -> Vec<String> {
     let Some(parts) = figures.finding.parts() else { return Vec::new() };
-    let (mapped, files) = (parts.get(Name::Mapped), parts.get(Name::FileShm));
-    let mut said = vec![match mapped >= files {
-        true => format!(
-            "Memory that the program maps itself grew by {}, not the heap; {}.",
-            bytes(mapped),
-            now(figures)
-        ),
-        false => format!(
-            "Pages of files and shared memory grew by {}, not the heap; {}.",
-            bytes(files),
-            now(figures)
-        ),
-    }];
+    let most = Mapped::most(figures, parts);
+    let (what, part) = match most {
+        Mapped::Itself => ("Memory that the program maps itself", Name::Mapped),
+        Mapped::Shared => ("Shared memory", Name::FileShm),
+        Mapped::Files => ("Memory that holds pages of files", Name::FileShm),
+    };
+    let mut said =
+        vec![format!("{what} grew by {}, not the heap; {}.", bytes(parts.get(part)), now(figures))];
     said.push(grew_by(figures, parts));
-    said.extend(figures.mapper.as_ref().map(|mapper| {
+    said.extend(figures.mapper.as_ref().filter(|_| most == Mapped::Itself).map(|mapper| {
         format!(
             "Most is mapped by {}: {} in {} mappings.",
             mapper.name,
@@ -197,6 +219,25 @@ fn mapped_growth(figures: &Figures) -> Vec<String> {
         )
     }));
     said
+}
+
+fn mapped_advice(most: Mapped) -> Vec<String> {
+    let advice: &[&str] = match most {
+        Mapped::Itself => &[
+            "Look for the mmap of the stacks below without its munmap.",
+            "Python's own small objects are such memory: PYTHONMALLOC=malloc makes them part of the heap, and shows \
+             their stacks.",
+        ],
+        Mapped::Shared => &[
+            "Look in /dev/shm for files that are not removed, as of workers that pass tensors to each other, and for \
+             shared mappings without their munmap.",
+        ],
+        Mapped::Files => &[
+            "They are of libraries that were loaded and of files that were mapped. The kernel takes such pages back \
+             where memory is short, unless they were changed or are locked: alone they lead to no OOM kill.",
+        ],
+    };
+    advice.iter().copied().map(str::to_owned).collect()
 }
 
 fn copy_on_write(figures: &Figures) -> Vec<String> {
@@ -313,12 +354,10 @@ pub fn advice(figures: &Figures) -> Vec<String> {
                 format!("Smaller stacks: ulimit -s, or pthread_attr_setstacksize{each}."),
             ]
         }
-        Class::MappedGrowth => vec![
-            "Look for the mmap of the stacks below without its munmap.".to_owned(),
-            "Python's own small objects are such memory: PYTHONMALLOC=malloc makes them part of the heap, and shows \
-             their stacks."
-                .to_owned(),
-        ],
+        Class::MappedGrowth => {
+            let parts = figures.finding.parts();
+            parts.map_or(Vec::new(), |parts| mapped_advice(Mapped::most(figures, parts)))
+        }
         Class::CopyOnWrite => vec![
             "Keep what workers read in few large blocks without reference counts: a numpy array or a tensor in place of a \
              list of Python objects."

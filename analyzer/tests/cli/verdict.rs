@@ -274,6 +274,23 @@ fn memory_that_is_mapped_directly() {
 }
 
 #[test]
+fn pages_of_files_and_shared_memory_are_told_apart() {
+    for (vital, says_what, advises) in [
+        (Vital::RssFile, "Memory that holds pages of files grew by 100 MiB, not the heap", "no OOM kill"),
+        (Vital::RssShmem, "Shared memory grew by 100 MiB, not the heap", "/dev/shm"),
+    ] {
+        let dir = Run::new().seconds(|_, passed| {
+            vec![(Vital::RssAnon, 10 * MIB), (vital, 10 * MIB + passed * MIB), (Vital::Mapped, 64 * MIB)]
+        });
+        let json = report(&dir);
+        is_class(&json, "mapped-growth");
+        has_parts(&json, &[("file_shm", 100 * MIB)]);
+        let text = says(&dir, &[says_what, advises]);
+        assert!(!text.contains("munmap of the stacks below") && !text.contains("Most is mapped"), "{text}");
+    }
+}
+
+#[test]
 fn a_cache_that_fills_and_is_full() {
     let dir = Run::new().seconds(|run, passed| {
         if (1..=30).contains(&passed) {
