@@ -221,6 +221,26 @@ fn advice_is_for_the_allocator_in_use() {
     }
 }
 
+/// An epoch's tensors are freed at its end, and the allocator keeps them: RSS rises in the first epoch alone.
+#[test]
+fn what_is_freed_again_and_again_is_held() {
+    let mut blocks = Vec::new();
+    let dir = Run::new().seconds(move |run, passed| {
+        if passed % 20 == 0 {
+            blocks.drain(..).for_each(|block| run.free(block));
+        }
+        blocks.push((run.alloc(10 * MIB, &TEMPORARY), 10 * MIB));
+        let system = (10 + 10 * passed.min(20)) * MIB;
+        vec![
+            (Vital::RssAnon, 5 * MIB + system),
+            (Vital::AllocatorSystem, system),
+            (Vital::AllocatorInUse, run.live),
+        ]
+    });
+    is_class(&report(&dir), "allocator-retention");
+    says(&dir, &["The live heap goes up and down by 190 MiB", "what is freed waits for the next time."]);
+}
+
 /// Every second one more is acquired, by a stack of two frames.
 fn acquired(resource: Resource, each: u64, vitals: fn(u64) -> Vec<(Vital, u64)>) -> Dir {
     let mut run = Run::new();
