@@ -10,13 +10,14 @@ use analyzer::compare::compare;
 use analyzer::input::Input;
 use analyzer::instant::At;
 use analyzer::names::Style;
-use analyzer::output::rows_text::ALL;
 use analyzer::output::timeline_text::Canvas;
-use analyzer::output::{folded, json, table, timeline_svg, timeline_text};
+use analyzer::output::{folded, json, report_json, report_text, table, timeline_svg, timeline_text};
 use analyzer::profile::Profile;
+use analyzer::story::tell;
 use analyzer::symbols::Lookup;
 use analyzer::timeline::draw;
 use analyzer::weigh::{Value, weigh};
+use clap::ValueEnum;
 use libfuzzer_sys::fuzz_target;
 use prof::{BlockKind, Header, Nanos, block};
 use std::path::Path;
@@ -48,6 +49,7 @@ fn input(file: &[u8], at: At) -> Option<Input> {
 fn texts(file: &[u8], from: At) -> Option<()> {
     let after = input(file, At::End)?;
     say(&after.moved(&from).ok()?, &after)?;
+    report(&after.moved(&from).ok()?, &after.clone().until_exit())?;
     let timeline = draw(&after.moved(&from).ok()?, &after).ok()?;
     let canvas = Canvas { width: 80, height: 16, is_unicode: true };
     timeline_text::write(&timeline, canvas, &mut std::io::sink()).ok()?;
@@ -55,10 +57,22 @@ fn texts(file: &[u8], from: At) -> Option<()> {
     for value in [Value::Live, Value::Peak, Value::Allocated] {
         let weighed = weigh(&after, value, &Lookup::default(), |_| {}).ok()?;
         let names = weighed.tree.symbols.display(Style::Short);
-        let pruned = weighed.tree.prune(0.01, |bytes| *bytes);
+        let pruned = weighed.tree.prune(0.01, |bytes| bytes.value);
         folded::write(&weighed.tree, &pruned, &names, std::io::sink()).ok()?;
     }
     Some(())
+}
+
+fn report(before: &Input, after: &Input) -> Option<()> {
+    let lookup = Lookup::default();
+    let mut story = tell(before, after, &lookup, Style::Short, |_| {}).ok()?;
+    let style = (&mut story.names, Style::Short);
+    let inputs = [before, &story.after];
+    let chosen = Choice::default().apply(&mut story.comparison, style, inputs, &lookup, |_| {}).ok()?;
+    let extent = table::Extent { width: 80, top: 5 };
+    let survey = &story.after.survey;
+    report_text::write(&story, survey, &chosen, extent, &mut std::io::sink()).ok()?;
+    serde_json::to_writer(std::io::sink(), &report_json::Report::new(&story, survey, &chosen, 5)).ok()
 }
 
 fn across(a: &[u8], b: &[u8]) -> Option<()> {
@@ -69,7 +83,7 @@ fn say(before: &Input, after: &Input) -> Option<()> {
     let lookup = Lookup::default();
     let mut comparison = compare(before, after, &lookup, |_| {}).ok()?;
     let mut names = comparison.tree.symbols.display(Style::Short);
-    let rows = Rows { by: By::Library, sort: Column::Allocated, columns: ALL.to_vec() };
+    let rows = Rows { by: By::Library, sort: Column::Allocated, columns: Column::value_variants().to_vec() };
     let choice = Choice { rows: Some(rows), ..Choice::default() };
     let style = (&mut names, Style::Short);
     let chosen = choice.apply(&mut comparison, style, [before, after], &lookup, |_| {}).ok()?;
