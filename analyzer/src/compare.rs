@@ -97,7 +97,7 @@ pub struct Comparison {
 /// What is known of a span beside the two instants, where one process is looked at in detail.
 #[derive(Debug)]
 pub struct Detail {
-    /// The second instant: where the first one's process began to exit, if that was to be found.
+    /// The second instant; where the process began to exit, if that was to be found.
     pub after: Input,
     /// The live set in between.
     pub history: History,
