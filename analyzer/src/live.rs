@@ -163,13 +163,13 @@ impl Live {
         let mut last_of = Vec::<u32>::new();
         let mut before = Vec::<u32>::new();
         let mut sums = SumsByStack::new();
-        for block in self.blocks.iter() {
+        self.blocks.each(|block| {
             let (thread, interval) = origins.get(block.origin);
             let stack = block.stack.number();
             if last_of.len() <= stack {
                 last_of.resize(stack + 1, NONE);
             }
-            let Some(last) = last_of.get_mut(stack) else { continue };
+            let Some(last) = last_of.get_mut(stack) else { return };
             let mut at = *last;
             while sums.get(at as usize).is_some_and(|((_, other), _)| *other != thread) {
                 at = before.get(at as usize).copied().unwrap_or(NONE);
@@ -179,21 +179,19 @@ impl Live {
                 sums.push(((block.stack, thread), Sums::default()));
                 before.push(std::mem::replace(last, at));
             }
-            let Some((_, sum)) = sums.get_mut(at as usize) else { continue };
+            let Some((_, sum)) = sums.get_mut(at as usize) else { return };
             sum.live.add(block.size, interval);
             if block.cohort >= young {
                 sum.young.add(block.size, interval);
             }
-        }
+        });
         sums.sort_unstable_by_key(|(key, _)| *key);
         sums
     }
 
     /// Each live block with the instant of its birth, as well as the instants up to `end` that births are told apart by say.
     pub fn each(&self, end: Nanos, mut take: impl FnMut(&Block, Nanos)) {
-        for block in self.blocks.iter() {
-            take(&block, self.cohorts.middle(block.cohort, end));
-        }
+        self.blocks.each(|block| take(&block, self.cohorts.middle(block.cohort, end)));
     }
 
     /// Live blocks by stack and cohort, in their order.
